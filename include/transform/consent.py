@@ -1,0 +1,35 @@
+"""The consent firewall: the only module that writes a field which can subscribe or unsubscribe somebody.
+
+Mailchimp's rules for the e-commerce field (API reference "Add or update customer"; contract of this project, README
+"Consent"): ``true`` subscribes an address that is new to the audience, ``false`` makes it a transactional contact;
+neither changes the status of a contact that the audience already has, except that a later ``true`` subscribes a
+transactional one. So ``true`` is sent for a stored opt-in and for nothing else, and an opt-out is never expressed here.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import pyarrow as pa
+
+from include.documents.spec import Boolean
+
+#: The consent field of a customer document; reads the column made by :func:`opt_in_status`.
+OPT_IN_STATUS = Boolean("opt_in_status", "opt_in_status")
+
+
+def opt_in_status(opted_in: pd.Series) -> pd.Series:
+    """Turn stored consent into the e-commerce field.
+
+    :param opted_in: the shop's record: true (opted in), false (opted out or declined), null (never asked).
+    :return: true only where an opt-in is stored. Never asked is not a yes; the API takes no third value.
+    """
+    return opted_in.fillna(False).astype(pd.ArrowDtype(pa.bool_()))
+
+
+def opt_in_status_of_new(new: pd.Series) -> pd.Series:
+    """Return the field for customers that come into being through an order or cart.
+
+    :param new: true where the document introduces a customer about whom the shop has no row.
+    :return: false for those, since nothing is stored about their consent; absent for customers that were sent before.
+    """
+    return new.map({True: False, False: None}).astype(pd.ArrowDtype(pa.bool_()))
