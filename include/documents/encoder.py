@@ -80,7 +80,7 @@ def hash_texts(texts: pa.StringArray) -> list[bytes]:
     :return: one digest per text, in order.
     """
     offsets, data = _buffers(texts)
-    view = memoryview(data)
+    view = data.data
     blake = hashlib.blake2b
     bounds = offsets.tolist()
     return [
@@ -155,7 +155,8 @@ class _Writer:
             case Boolean():
                 return pc.if_else(column, "true", "false")
             case Time():
-                instant = pc.cast(pc.floor_temporal(pc.cast(column, pa.timestamp("us")), unit="second"), pa.timestamp("s"))
+                utc = pc.floor_temporal(pc.cast(column, pa.timestamp("us")), unit="second")
+                instant = pc.cast(utc, pa.timestamp("s"))
                 text = pc.binary_replace_slice(pc.cast(instant, pa.string()), 10, 11, "T")
                 return pc.binary_join_element_wise(self.quote, text, f"+00:00{self.quote}", "")
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from include.documents.encoder import encode, hash_texts, to_arrow
 from include.documents.spec import Document
-from include.extract.frames import Extractor
+from include.extract.slices import Extractor
 from include.transform import customers, orders, products
 from include.transform.records import BuildContext, Built, Frames, Prepared
 

@@ -11,6 +11,7 @@ import hashlib
 
 import pandas as pd
 
+from include.documents.encoder import to_arrow
 from include.transform.records import TEXT
 
 #: What Mailchimp takes for an address, as far as that can be told without asking: one @, a dot in the domain, no
@@ -28,8 +29,8 @@ def normalised(emails: pd.Series) -> pd.Series:
 def customer_ids(emails: pd.Series) -> pd.Series:
     """Derive customer ids from addresses in normal form; null where the address is."""
     ids = [
-        hashlib.md5(email.encode(), usedforsecurity=False).hexdigest() if isinstance(email, str) else None
-        for email in emails.to_numpy(dtype=object, na_value=None)
+        None if email is None else hashlib.md5(email.encode(), usedforsecurity=False).hexdigest()
+        for email in to_arrow(emails).to_pylist()
     ]
     return pd.Series(ids, index=emails.index, dtype=TEXT)
 

@@ -241,7 +241,7 @@ def _check(orders: pd.DataFrame, lines: ChildRows, promos: ChildRows) -> tuple[p
             ErrorClass.TOTALS_MISMATCH,
             "order_total",
             "Totals don't add up",
-            "order_total is {order_total}, but lines - discount + shipping + tax make {computed_total}; "
+            "order_total is {order_total:.2f}, but lines - discount + shipping + tax make {computed_total:.2f}; "
             "correct the order or the profile's columns",
         ),
     ]

@@ -1,4 +1,4 @@
-"""The plain way to render a document: one dict per record and ``json``. Slow, obvious, and what the encoder must equal."""
+"""The plain way to render a document, one dict per record: slow, obvious, and what the encoder must equal."""
 
 from __future__ import annotations
 

@@ -44,10 +44,12 @@ LINE_TYPES = {"line_id": pa.string(), "quantity": pa.int64(), "tags": pa.list_(p
 
 
 def frame(types: dict[str, pa.DataType], records: list[dict[str, Any]]) -> pd.DataFrame:
-    return pd.DataFrame({
-        name: pd.Series(pd.arrays.ArrowExtensionArray(pa.array([record.get(name) for record in records], kind)))
-        for name, kind in types.items()
-    })
+    return pd.DataFrame(
+        {
+            name: pd.Series(pd.arrays.ArrowExtensionArray(pa.array([record.get(name) for record in records], kind)))
+            for name, kind in types.items()
+        }
+    )
 
 
 def rows(records: list[dict[str, Any]]) -> Rows:
@@ -56,23 +58,30 @@ def rows(records: list[dict[str, Any]]) -> Rows:
     return Rows(frame(TYPES, records), {"lines": ChildRows(Rows(frame(LINE_TYPES, lines)), offsets)})
 
 
-HOSTILE = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\\n\r\t\x00\x1f/\u2028😀,{}[]'), max_size=8)
+HOSTILE = st.text(
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\\n\r\t\x00\x1f/\u2028😀,{}[]'), max_size=8
+)
+INSTANT = st.integers(-(2**31), 2**33).map(lambda seconds: datetime.fromtimestamp(seconds + 0.25, UTC))
 AMOUNT = st.decimals(-(10**9), 10**9, places=8, allow_nan=False)
-LINES = st.fixed_dictionaries({
-    "line_id": HOSTILE,
-    "quantity": st.none() | st.integers(-(2**62), 2**62),
-    "tags": st.none() | st.lists(HOSTILE, max_size=3),
-})
-RECORDS = st.fixed_dictionaries({
-    "note": st.none() | HOSTILE,
-    "id": HOSTILE,
-    "total": st.none() | AMOUNT,
-    "digits": st.sampled_from([0, 2, 3]),
-    "at": st.none() | st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),
-    "flag": st.none() | st.booleans(),
-    "quantity": st.none() | st.integers(-(2**62), 2**62),
-    "lines": st.lists(LINES, max_size=3),
-})
+LINES = st.fixed_dictionaries(
+    {
+        "line_id": HOSTILE,
+        "quantity": st.none() | st.integers(-(2**62), 2**62),
+        "tags": st.none() | st.lists(HOSTILE, max_size=3),
+    }
+)
+RECORDS = st.fixed_dictionaries(
+    {
+        "note": st.none() | HOSTILE,
+        "id": HOSTILE,
+        "total": st.none() | AMOUNT,
+        "digits": st.sampled_from([0, 2, 3]),
+        "at": st.none() | INSTANT,
+        "flag": st.none() | st.booleans(),
+        "quantity": st.none() | st.integers(-(2**62), 2**62),
+        "lines": st.lists(LINES, max_size=3),
+    }
+)
 
 
 def parsed(text: str) -> Any:

@@ -1,0 +1,95 @@
+"""Push a shop's changes to its Mailchimp store.
+
+Every run looks at what changed in the shop since the last acknowledged point, compares it with the **ledger** (what
+Mailchimp acknowledged) and sends only what differs, through Mailchimp **batches**: products first, then customers,
+then orders. A phase begins when the one before it is acknowledged.
+
+| task | does |
+|---|---|
+| `prepare` | checks settings, shop, profile, API key and audience; creates the store; settles batches left behind |
+| `plan` | cuts the changed records into slices (tens of thousands each) |
+| `push` | per slice: extract, transform, compare, post batches, **defer** while Mailchimp works, read the results |
+| `confirm` | closes the phase and moves the watermark |
+| `summarise` | prints the run's table; fails the run when too many records were rejected |
+
+**When something fails**, clear the failed task: it continues where it stopped and sends nothing twice. Records that
+cannot be sent are in the view `mailchimp.rejected_records` with field and reason; they never hold back the others.
+
+**Trigger it by hand** to choose entities, a window, single ids, or a full comparison of the whole shop.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, chain, dag, task, task_group, teardown
+from mailchimp_airflow import push
+from mailchimp_airflow.operators.push import MailchimpPushOperator
+
+from include.config.stores import StoreSettings, load_stores
+
+
+def push_dag(store: StoreSettings) -> DAG:
+    """Build the push DAG of one store."""
+
+    @dag(
+        dag_id=f"mailchimp_push__{store.key}",
+        dag_display_name=f"Mailchimp push · {store.key}",
+        schedule=CronDataIntervalTimetable(store.schedule_push, timezone="UTC") if store.schedule_push else None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        params=dict(push.PARAMS),
+        tags=["mailchimp", "push", store.key],
+        doc_md=__doc__,
+        default_args={
+            "owner": store.owner,
+            "retries": 3,
+            "retry_delay": timedelta(minutes=1),
+            "retry_exponential_backoff": True,
+            "max_retry_delay": timedelta(minutes=15),
+            "retry_policy": push.RETRY_POLICY,
+        },
+    )
+    def mailchimp_push():
+        @task
+        def prepare(**context) -> int:
+            return push.begin(store.key, context)
+
+        @teardown(on_failure_fail_dagrun=True)
+        def summarise(run_ref: int) -> None:
+            push.conclude(store.key, run_ref)
+
+        def phase(entity: str):
+            @task_group(group_id=entity)
+            def entity_phase(run_ref: int):
+                @task
+                def plan(run_ref: int, **context) -> list[dict[str, int]]:
+                    return push.plan(store.key, entity, run_ref, context)
+
+                @task(trigger_rule="none_failed")
+                def confirm(run_ref: int) -> dict[str, int]:
+                    return push.confirm(store.key, entity, run_ref)
+
+                slices = plan(run_ref)
+                sent = MailchimpPushOperator.partial(
+                    task_id="push",
+                    store_key=store.key,
+                    entity=entity,
+                    run_ref=run_ref,
+                    pool=push.POOL,
+                    map_index_template="{{ slice }}",
+                ).expand(part=slices)
+                chain(slices, sent, confirm(run_ref))
+
+            return entity_phase
+
+        run_ref = prepare()
+        summary = summarise(run_ref)
+        chain(run_ref, *[phase(entity)(run_ref) for entity in push.ENTITIES], summary)
+        summary.as_teardown(setups=run_ref.as_setup())
+
+    return mailchimp_push()
+
+
+for settings in load_stores().stores:
+    if settings.enabled:
+        push_dag(settings)
