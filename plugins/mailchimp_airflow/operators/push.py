@@ -1,0 +1,81 @@
+"""The operator that pushes one slice of an entity through Mailchimp batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.sdk import BaseOperator
+
+from mailchimp_airflow.triggers.batches import MailchimpBatchTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from mailchimp_airflow.push import Progress
+
+_GRACE = timedelta(minutes=5)
+
+
+class MailchimpPushOperator(BaseOperator):
+    """Extract, transform, compare and send one slice; defer while Mailchimp works on its batches.
+
+    All progress is in the state tables, so a retry, a resumed or a cleared task continues where the last one stopped:
+    it first looks after the slice's open batches, then goes on behind the last record that was dealt with.
+
+    :param store_key: key of the store in the settings file.
+    :param entity: what is pushed, for example ``orders``.
+    :param run_ref: the run's number in the state tables (templated).
+    :param part: the slice: ``{"number": 3, "records": 20000}``, as the plan returns it.
+    :param poll_interval: seconds between the first two looks at the batches; the interval then grows to a minute.
+    """
+
+    template_fields: Sequence[str] = ("run_ref", "part")
+    ui_color = "#ffe01b"
+
+    def __init__(
+        self,
+        *,
+        store_key: str,
+        entity: str,
+        run_ref: int | str,
+        part: Mapping[str, int],
+        poll_interval: float = 2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.store_key = store_key
+        self.entity = entity
+        self.run_ref = run_ref
+        self.part = part
+        self.poll_interval = poll_interval
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Work on the slice until Mailchimp has to be waited for, or until it is done.
+
+        :return: what was done with the slice's records, as counts.
+        """
+        from mailchimp_airflow.push import push_slice
+
+        context["slice"] = f"{self.part['number']} · {self.part['records']:,} {self.entity}"  # type: ignore[typeddict-unknown-key]
+        progress = push_slice(self.store_key, self.entity, int(self.run_ref), self.part["number"])
+        if progress.counts is None:
+            self._wait(progress)
+        return progress.counts or {}
+
+    def execute_complete(self, context: Context, event: Mapping[str, str]) -> dict[str, int]:
+        """Read the results of the batches and go on; what the trigger could not do is found out again, and told."""
+        return self.execute(context)
+
+    def _wait(self, progress: Progress) -> NoReturn:
+        self.defer(
+            trigger=MailchimpBatchTrigger(
+                progress.conn_id,
+                list(progress.waiting_for),
+                poll_interval=self.poll_interval,
+                deadline=(datetime.now(UTC) + progress.patience).isoformat(),
+            ),
+            method_name="execute_complete",
+            timeout=progress.patience + _GRACE,
+        )

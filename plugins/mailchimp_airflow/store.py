@@ -1,0 +1,86 @@
+"""Everything a task needs for one store, opened from its settings and connections and closed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+from sqlalchemy import Engine
+
+from include.config.stores import StoreSettings, load_stores
+from include.extract.connection import check_reachable
+from include.extract.slices import Extractor
+from include.load.preflight import check_currency
+from include.mailchimp.client import MailchimpClient
+from include.shops.profile import CheckedProfile, check_profile, load_profile
+from include.state.database import StateDatabase
+from mailchimp_airflow.hooks.mailchimp import MailchimpHook
+from mailchimp_airflow.hooks.shop import shop_engine
+
+
+@dataclass
+class OpenStore:
+    """A store's settings, the state of its shop, and lazily its Mailchimp client and its checked profile."""
+
+    settings: StoreSettings
+    state_schema: str
+    engine: Engine
+
+    @cached_property
+    def state(self) -> StateDatabase:
+        """The state tables, in the shop's database."""
+        return StateDatabase(self.engine, self.state_schema)
+
+    @cached_property
+    def client(self) -> MailchimpClient:
+        """The Mailchimp client of the store's connection."""
+        return MailchimpHook(self.settings.mailchimp_conn_id).get_client(
+            self.settings.max_connections, self.settings.request_timeout_seconds
+        )
+
+    @cached_property
+    def profile(self) -> CheckedProfile:
+        """The shop profile with the columns that the database has; order statuses are checked once, as a run begins."""
+        with self.engine.connect() as connection:
+            return check_profile(load_profile(self.settings.profile), connection, statuses=False)
+
+    def check_profile(self) -> None:
+        """Check the profile completely.
+
+        :raises ProfileError: lists every problem.
+        """
+        with self.engine.connect() as connection:
+            check_profile(load_profile(self.settings.profile), connection)
+
+    @contextmanager
+    def extractor(self) -> Iterator[Extractor]:
+        """Open a snapshot of the shop."""
+        with self.engine.connect() as connection:
+            yield Extractor(connection, self.profile)
+
+    def currency(self) -> str:
+        """Return the currency that the shop's prices are in.
+
+        :raises PreflightFailed: it isn't one of ISO 4217.
+        """
+        with self.extractor() as extractor:
+            return check_currency(self.settings, extractor.read_store())
+
+
+@contextmanager
+def open_store(key: str) -> Iterator[OpenStore]:
+    """Open a store by its key in the settings file.
+
+    :raises SettingsError: the settings file can't be used.
+    :raises ShopUnreachable: the shop's database doesn't answer.
+    """
+    stores = load_stores()
+    settings = stores.store(key)
+    engine = shop_engine(settings.shop_conn_id)
+    try:
+        check_reachable(engine, settings.shop_conn_id)
+        yield OpenStore(settings, stores.state_schema, engine)
+    finally:
+        engine.dispose()
