@@ -30,10 +30,6 @@ class DagRunner:
         os.environ.clear()
         os.environ.update(variables)
         sys.path[:0] = [str(PROJECT_ROOT), str(PROJECT_ROOT / "plugins")]
-        with self._output_to_log():
-            from airflow.dag_processing.dagbag import DagBag
-
-            self._bag = DagBag(dag_folder=str(PROJECT_ROOT / "dags"))
 
     def __enter__(self) -> Self:
         return self
@@ -60,11 +56,15 @@ class DagRunner:
         Raises:
             LocalSetupError: there is no such DAG, or the run did not succeed.
         """
-        if dag_id not in self._bag.dags:
-            errors = "\n".join(self._bag.import_errors.values()) or "no file defines it"
-            raise LocalSetupError(f"There is no DAG {dag_id}:\n{errors}")
         with self._output_to_log():
-            dag_run = self._bag.dags[dag_id].test(run_conf=conf)
+            from airflow.dag_processing.dagbag import DagBag
+
+            # Parsed anew each time: a test run leaves its params behind in the DAG object.
+            bag = DagBag(dag_folder=str(PROJECT_ROOT / "dags"))
+            dag_run = bag.dags[dag_id].test(run_conf=conf) if dag_id in bag.dags else None
+        if dag_run is None:
+            errors = "\n".join(bag.import_errors.values()) or "no file defines it"
+            raise LocalSetupError(f"There is no DAG {dag_id}:\n{errors}")
         if dag_run.state != "success":
             raise LocalSetupError(f"The run of {dag_id} ended as {dag_run.state}; see {self._log}.")
         return str(dag_run.run_id)

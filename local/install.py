@@ -32,7 +32,7 @@ def main() -> int:
     # pip of the outer Python installs into the new environment: so Debian's split-off `ensurepip` isn't needed.
     steps = [
         [sys.executable, "-m", "venv", "--without-pip", *(["--clear"] if made_by_another else []), str(VENV)],
-        [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", UV],
+        [sys.executable, "-m", "pip", "--python", python, "install", "-qq", UV],
         [str(VENV / "bin" / "uv"), "pip", "sync", "--quiet", "--python", python, str(LOCK)],
         # Airflow learns connection types from installed distributions alone, hence the project's own.
         [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", python, "--no-deps", "-e", "."],

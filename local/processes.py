@@ -104,7 +104,8 @@ class Processes:
     children: list[Child] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        _end_leftovers(self.record)
+        with self.signals.shielded():
+            _end_leftovers(self.record)
         return self
 
     def __exit__(
@@ -218,11 +219,13 @@ def _end_leftovers(record: Path) -> None:
     """End children of an earlier start that was itself killed: they would hold the ports and work on old settings."""
     if not record.exists():
         return
+    ours = []
     for entry in json.loads(record.read_text(encoding="utf-8") or "[]"):
         try:
             # A process number is used again some day; the time of its start tells whether it is still ours.
             if abs(psutil.Process(entry["pid"]).create_time() - entry["started"]) < 1:
-                _end_sessions([entry["pid"]], GRACE_SECONDS)
+                ours.append(entry["pid"])
         except psutil.NoSuchProcess:
             continue
+    _end_sessions(ours, GRACE_SECONDS)
     record.unlink()

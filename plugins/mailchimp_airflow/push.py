@@ -96,6 +96,7 @@ def begin(store_key: str, context: Mapping[str, Any]) -> int:
     from include.load import preflight
     from include.load.runs import begin_run
     from include.load.settle import recover
+    from include.mailchimp.retry import RetryPolicy
     from include.shops.profile import ProfileError
     from include.state.migrate import migrate
     from include.state.stores import register_store
@@ -103,7 +104,8 @@ def begin(store_key: str, context: Mapping[str, Any]) -> int:
 
     request = run_request(context)
     try:
-        with open_store(store_key) as store:
+        # A short patience: this task has done nothing yet, so Airflow's own retry costs nothing.
+        with open_store(store_key, RetryPolicy(attempts=3, total_seconds=10)) as store:
             store.check_profile()
             with store.extractor() as extractor:
                 shop, now = extractor.read_store(), extractor.read_at

@@ -14,6 +14,7 @@ from include.extract.connection import check_reachable
 from include.extract.slices import Extractor
 from include.load.preflight import check_currency
 from include.mailchimp.client import MailchimpClient
+from include.mailchimp.retry import RetryPolicy
 from include.shops.profile import CheckedProfile, check_profile, load_profile
 from include.state.database import StateDatabase
 from mailchimp_airflow.hooks.mailchimp import MailchimpHook
@@ -27,6 +28,7 @@ class OpenStore:
     settings: StoreSettings
     state_schema: str
     engine: Engine
+    retry: RetryPolicy | None = None
 
     @cached_property
     def state(self) -> StateDatabase:
@@ -37,7 +39,7 @@ class OpenStore:
     def client(self) -> MailchimpClient:
         """The Mailchimp client of the store's connection."""
         return MailchimpHook(self.settings.mailchimp_conn_id).get_client(
-            self.settings.max_connections, self.settings.request_timeout_seconds
+            self.settings.max_connections, self.settings.request_timeout_seconds, self.retry
         )
 
     @cached_property
@@ -70,9 +72,11 @@ class OpenStore:
 
 
 @contextmanager
-def open_store(key: str) -> Iterator[OpenStore]:
+def open_store(key: str, retry: RetryPolicy | None = None) -> Iterator[OpenStore]:
     """Open a store by its key in the settings file.
 
+    :param key: the store's key.
+    :param retry: how often calls to Mailchimp are repeated, other than by default.
     :raises SettingsError: the settings file can't be used.
     :raises ShopUnreachable: the shop's database doesn't answer.
     """
@@ -81,6 +85,6 @@ def open_store(key: str) -> Iterator[OpenStore]:
     engine = shop_engine(settings.shop_conn_id)
     try:
         check_reachable(engine, settings.shop_conn_id)
-        yield OpenStore(settings, stores.state_schema, engine)
+        yield OpenStore(settings, stores.state_schema, engine, retry)
     finally:
         engine.dispose()

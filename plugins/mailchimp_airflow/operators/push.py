@@ -41,7 +41,7 @@ class MailchimpPushOperator(BaseOperator):
         entity: str,
         run_ref: int | str,
         part: Mapping[str, int],
-        poll_interval: float = 2,
+        poll_interval: float = 0.5,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -1,0 +1,101 @@
+"""What has to be right before anything is sent: credentials, audience, store, shop database, profile.
+
+Every check stops the run with one error that says what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from include.config.stores import StoreSettings
+from include.load.errors import MailchimpUnreachable, PreflightFailed
+from include.mailchimp.client import MailchimpClient
+from include.mailchimp.errors import AuthenticationFailed, ConnectionFailed, Forbidden, NotFound
+from include.transform.money import CURRENCY_DIGITS
+from include.transform.store import store_payload
+
+
+@dataclass(frozen=True)
+class Account:
+    """The Mailchimp account that a connection leads to, and the opt-in rule of the store's audience."""
+
+    account_id: str
+    double_opt_in: bool
+
+
+def check_account(client: MailchimpClient, settings: StoreSettings) -> Account:
+    """Check the credentials and that the store's audience exists.
+
+    Raises:
+        PreflightFailed: the key is refused, or the audience isn't there.
+        MailchimpUnreachable: no reply.
+    """
+    where = f"store {settings.key!r}, connection {settings.mailchimp_conn_id!r}"
+    try:
+        account = client.account()
+    except AuthenticationFailed as error:
+        raise PreflightFailed(
+            f"Mailchimp refuses the API key ({where}): {error}. Create a key in Mailchimp (Profile → Extras → API "
+            f"keys) and put it, with its suffix such as -us6, into the connection's password."
+        ) from None
+    except Forbidden as error:
+        raise PreflightFailed(f"Mailchimp refuses access ({where}): {error}. Check the account's state.") from None
+    except ConnectionFailed as error:
+        raise MailchimpUnreachable(
+            f"Mailchimp can't be reached at {client.base_url} ({where}): {error}. Check the connection's host and the "
+            f"network, then clear this task."
+        ) from None
+    try:
+        audience = client.get(f"/lists/{settings.list_id}", params={"fields": "id,double_optin"}) or {}
+    except NotFound:
+        known = [audience["id"] for audience in client.list_all("/lists", "lists", fields=["id"])]
+        raise PreflightFailed(
+            f"Audience {settings.list_id!r} does not exist in this Mailchimp account ({where}). It has "
+            f"{', '.join(known) or 'none'}; correct list_id in the settings file, or create the audience in Mailchimp."
+        ) from None
+    return Account(str(account.get("account_id", "")), bool(audience.get("double_optin")))
+
+
+def check_currency(settings: StoreSettings, shop: dict[str, Any]) -> str:
+    """Return the shop's currency.
+
+    Raises:
+        PreflightFailed: it isn't one of ISO 4217.
+    """
+    code = str(shop["currency_code"] or "")
+    if code not in CURRENCY_DIGITS:
+        raise PreflightFailed(
+            f"The currency_code {code!r} of store {settings.key!r} is not an ISO 4217 code; correct it in the shop or "
+            f"in store.sql of the profile {settings.profile!r}."
+        )
+    return code
+
+
+def ensure_store(client: MailchimpClient, settings: StoreSettings, shop: dict[str, Any]) -> bool:
+    """Create the e-commerce store where Mailchimp doesn't have it yet.
+
+    Args:
+        client: of the account.
+        settings: names store and audience.
+        shop: the row of the ``store`` extract.
+
+    Returns:
+        Whether it was created.
+
+    Raises:
+        PreflightFailed: a store with this id belongs to another audience; a store never changes its audience.
+    """
+    path = f"/ecommerce/stores/{settings.store_id}"
+    try:
+        found = client.get(path, params={"fields": "id,list_id"}) or {}
+    except NotFound:
+        client.post("/ecommerce/stores", json=store_payload(settings, shop))
+        return True
+    if found.get("list_id") != settings.list_id:
+        raise PreflightFailed(
+            f"Store {settings.store_id!r} at Mailchimp belongs to audience {found.get('list_id')!r}, but the settings "
+            f"of {settings.key!r} say {settings.list_id!r}. A store can't move: set list_id back, or choose another "
+            f"store_id to begin a new store."
+        )
+    return False

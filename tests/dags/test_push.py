@@ -1,0 +1,164 @@
+"""The push DAG: its shape, whole runs against the sandbox, and how it refuses to start on wrong input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.demo.changes import apply_changes
+from include.demo.planted import planted_rejects
+from tests.dags.conftest import Stage
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+DAG_ID = "mailchimp_push__demo"
+
+
+def load_dag() -> Any:
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(DAGS))
+    assert bag.import_errors == {}
+    return bag.dags[DAG_ID]
+
+
+def run_dag(**conf: Any) -> str:
+    dag_run = load_dag().test(run_conf=conf)
+    assert dag_run.state == "success"
+    return dag_run.run_id
+
+
+@pytest.mark.usefixtures("airflow_database")
+class TestShape:
+    def test_phases_follow_each_other_behind_barriers(self) -> None:
+        tasks = load_dag().task_dict
+        assert tasks["customers.plan"].upstream_task_ids >= {"products.confirm"}
+        assert tasks["orders.plan"].upstream_task_ids >= {"customers.confirm"}
+        assert tasks["summarise"].is_teardown
+
+    def test_it_is_documented_owned_and_tagged(self) -> None:
+        dag = load_dag()
+        assert "rejected_records" in dag.doc_md
+        assert dag.tags >= {"mailchimp", "push", "demo"}
+        assert {task.owner for task in dag.tasks} == {"data-engineering"}
+
+    def test_a_run_covers_an_interval(self) -> None:
+        assert type(load_dag().timetable).__name__ == "CronDataIntervalTimetable"
+
+    def test_every_param_has_a_title_in_the_form(self) -> None:
+        dag = load_dag()
+        assert all(dag.params.get_param(name).schema.get("title") for name in dag.params)
+
+    def test_push_tasks_share_the_accounts_pool(self) -> None:
+        dag = load_dag()
+        pushes = [task for task in dag.tasks if task.task_id.endswith(".push")]
+        assert [task.pool for task in pushes] == ["mailchimp"] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("airflow_database")
+def test_everything_is_sent_once_then_nothing_then_exactly_what_changed(stage: Stage) -> None:
+    run_dag()
+    held = stage.held()
+    known = dict(stage.query("SELECT entity, count(*) FROM mailchimp.ledger WHERE on_mailchimp GROUP BY entity"))
+    assert {entity: held[entity] for entity in known} == known
+    assert known["orders"] > 1_900
+    rejected = stage.query(
+        "SELECT entity, coalesce(source_key, record_id) FROM mailchimp.ledger WHERE state = 'rejected'"
+    )
+    assert set(rejected) == {(record.entity, record.record_id) for record in planted_rejects()}
+
+    before = stage.operations()
+    run_dag(mode="full")
+    assert stage.operations() == before
+
+    changes = apply_changes(stage.shop)
+    run_id = run_dag()
+    sent = stage.query(
+        """
+        SELECT b.entity, coalesce(l.source_key, l.record_id)
+        FROM mailchimp.run r JOIN mailchimp.batch b USING (run_ref) JOIN mailchimp.operation o USING (batch_ref)
+        JOIN mailchimp.ledger l ON (l.store_ref, l.entity, l.record_id) = (b.store_ref, b.entity, o.record_id)
+        WHERE r.dag_run_id = :run_id AND o.outcome = 'ok'
+        """,
+        run_id=run_id,
+    )
+    assert sorted(sent) == sorted((change.entity, change.record_id) for change in changes)
+    assert stage.operations() == before + len(changes)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("airflow_database")
+def test_single_records_can_be_sent(stage: Stage) -> None:
+    run_dag(entities=["products"], ids=["26081", "26190"])
+    assert stage.held()["products"] == 2
+
+
+def bad_key(stage: Stage) -> None:
+    stage.connect_mailchimp(password="not-a-key-us0")
+
+
+def no_mailchimp(stage: Stage) -> None:
+    stage.connect_mailchimp(host="http://127.0.0.1:9/3.0")
+
+
+def no_shop(stage: Stage) -> None:
+    stage.connect("shop_db", conn_type="postgres", host="127.0.0.1", port=9, login="nobody", schema="shop")
+
+
+def missing_column(stage: Stage) -> None:
+    stage.query("ALTER TABLE products RENAME COLUMN title TO name")
+
+
+def other_settings(stage: Stage, **changed: str) -> None:
+    settings = {"key": "demo", "store_id": "demo-shop", "list_id": "a1b2c3d4e5", "profile": "reference"} | changed
+    file = stage.folder / "stores.yaml"
+    file.write_text("stores:\n  - " + "\n    ".join(f"{name}: {value}" for name, value in settings.items()))
+    stage.monkeypatch.setenv("STORES_FILE", str(file))
+
+
+def unknown_setting(stage: Stage) -> None:
+    other_settings(stage, batch_size="7")
+
+
+def unknown_audience(stage: Stage) -> None:
+    other_settings(stage, list_id="ffff000000")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (bad_key, ["refuses the API key", "mailchimp", "create a key"]),
+        (no_mailchimp, ["can't be reached", "Check the connection's host"]),
+        (no_shop, ["shop database can't be reached", "AIRFLOW_CONN_SHOP_DB"]),
+        (missing_column, ["products.sql", "title"]),
+        (unknown_setting, ["batch_size", "batch_bytes"]),
+        (unknown_audience, ["ffff000000", "a1b2c3d4e5", "list_id"]),
+    ],
+)
+def test_wrong_input_stops_the_run_before_anything_is_sent(
+    stage: Stage, spoil: Callable[[Stage], None], words: list[str]
+) -> None:
+    from mailchimp_airflow import push
+
+    spoil(stage)
+    with pytest.raises(Exception) as refusal:  # noqa: PT011 - the types differ, the text is the point
+        push.begin("demo", stage.context())
+    assert all(word.lower() in str(refusal.value).lower() for word in words), str(refusal.value)
+    assert stage.held() == {}
+
+
+def test_ids_need_exactly_one_entity(stage: Stage) -> None:
+    from mailchimp_airflow import push
+
+    with pytest.raises(push.PreflightFailed, match="choose one"):
+        push.begin("demo", stage.context(ids=["1"]))
+
+
+def test_a_window_must_not_end_before_it_begins(stage: Stage) -> None:
+    from mailchimp_airflow import push
+
+    with pytest.raises(push.PreflightFailed, match="ends before it begins"):
+        push.begin("demo", stage.context(since="2026-11-02T00:00:00+00:00", until="2026-11-01T00:00:00+00:00"))
