@@ -110,7 +110,7 @@ class Demo:
                 {"id": dag_run_id, "dag": DAG_ID},
             ).scalar_one()
             done = {summary.entity: summary for summary in run_summary(connection, run_ref)}
-            known = dict(
+            known: dict[str, int] = dict(
                 connection.execute(
                     text("SELECT entity, count(*) FROM ledger WHERE on_mailchimp GROUP BY entity")
                 ).fetchall()

@@ -105,20 +105,23 @@ def check_reachable(engine: Engine, conn_id: str | None = None) -> None:
 def begin_snapshot(connection: Connection) -> datetime:
     """Begin a read-only transaction in which every query sees the same state of the shop.
 
-    A connection that is in such a transaction already is left as it is. Works on hot standbys too.
+    A connection that is in such a transaction already is left as it is. On a hot standby the snapshot is as old as the
+    last transaction that the standby has replayed.
 
     Args:
         connection: of the shop database, not in a transaction of another kind.
 
     Returns:
-        When the transaction began, aware UTC, by the database's clock.
+        The time of the snapshot, aware UTC, by the database's clock.
 
     Raises:
         RuntimeError: the connection is in another transaction, or in autocommit mode, and can't hold a snapshot.
     """
     with cursor_of(connection, begin=_READ_SETTINGS) as cursor:
         cursor.execute(
-            "SELECT extract(epoch FROM transaction_timestamp())::text,"
+            "SELECT extract(epoch FROM CASE WHEN pg_is_in_recovery()"
+            " THEN least(transaction_timestamp(), pg_last_xact_replay_timestamp())"
+            " ELSE transaction_timestamp() END)::text,"
             " current_setting('transaction_isolation'), current_setting('transaction_read_only')"
         )
         row = cursor.fetchone()

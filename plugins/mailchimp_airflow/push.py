@@ -166,7 +166,7 @@ def push_slice(store_key: str, entity: str, run_ref: int, number: int) -> Progre
             reference = load_store(connection, load_run(connection, run_ref).store_ref)
         work = SlicePush(
             state=store.state,
-            shop=store.engine,
+            shop=store.read_engine,
             profile=store.profile,
             client=store.client,
             store=reference,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
+from airflow.sdk.exceptions import AirflowNotFoundException
 from sqlalchemy import Engine
 
 from include.config.stores import StoreSettings, load_stores
@@ -28,6 +29,7 @@ class OpenStore:
     settings: StoreSettings
     state_schema: str
     engine: Engine
+    read_engine: Engine
     retry: RetryPolicy | None = None
 
     @cached_property
@@ -45,7 +47,7 @@ class OpenStore:
     @cached_property
     def profile(self) -> CheckedProfile:
         """The shop profile with the columns that the database has; order statuses are checked once, as a run begins."""
-        with self.engine.connect() as connection:
+        with self.read_engine.connect() as connection:
             return check_profile(load_profile(self.settings.profile), connection, statuses=False)
 
     def check_profile(self) -> None:
@@ -53,13 +55,13 @@ class OpenStore:
 
         :raises ProfileError: lists every problem.
         """
-        with self.engine.connect() as connection:
+        with self.read_engine.connect() as connection:
             check_profile(load_profile(self.settings.profile), connection)
 
     @contextmanager
     def extractor(self) -> Iterator[Extractor]:
         """Open a snapshot of the shop."""
-        with self.engine.connect() as connection:
+        with self.read_engine.connect() as connection:
             yield Extractor(connection, self.profile)
 
     def currency(self) -> str:
@@ -75,6 +77,8 @@ class OpenStore:
 def open_store(key: str, retry: RetryPolicy | None = None) -> Iterator[OpenStore]:
     """Open a store by its key in the settings file.
 
+    The shop is read from a replica where there is a connection to one: the shop's connection id + ``_replica``.
+
     :param key: the store's key.
     :param retry: how often calls to Mailchimp are repeated, other than by default.
     :raises SettingsError: the settings file can't be used.
@@ -82,9 +86,20 @@ def open_store(key: str, retry: RetryPolicy | None = None) -> Iterator[OpenStore
     """
     stores = load_stores()
     settings = stores.store(key)
-    engine = shop_engine(settings.shop_conn_id)
+    with ExitStack() as opened:
+        engine = opened.enter_context(_engine(settings.shop_conn_id))
+        try:
+            read_engine = opened.enter_context(_engine(f"{settings.shop_conn_id}_replica"))
+        except AirflowNotFoundException:
+            read_engine = engine
+        yield OpenStore(settings, stores.state_schema, engine, read_engine, retry)
+
+
+@contextmanager
+def _engine(conn_id: str) -> Iterator[Engine]:
+    engine = shop_engine(conn_id)
     try:
-        check_reachable(engine, settings.shop_conn_id)
-        yield OpenStore(settings, stores.state_schema, engine, retry)
+        check_reachable(engine, conn_id)
+        yield engine
     finally:
         engine.dispose()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from include.documents.encoder import encode
 from include.mailchimp.contract import ProductPut
 from include.transform import products
 from include.transform.records import Frames, Prepared

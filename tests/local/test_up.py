@@ -1,0 +1,126 @@
+"""`make up` for real: everything healthy on loopback, connections editable, a signal leaves nothing behind."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from local.environment import PROJECT_ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Up:
+    """A running `python -m local.up`."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.api_port, self.sandbox_port = free_port(), free_port()
+        self.output = state_dir.parent / "up.log"
+        command = [sys.executable, "-m", "local.up", "--state-dir", str(state_dir), "--scale", "small"]
+        command += ["--api-port", str(self.api_port), "--sandbox-port", str(self.sandbox_port)]
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=output, stderr=subprocess.STDOUT)
+
+    def text(self) -> str:
+        return self.output.read_text(encoding="utf-8")
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 240
+        while "Ctrl-C stops everything" not in self.text():
+            assert self.process.poll() is None, self.text()
+            assert time.monotonic() < deadline, self.text()
+            time.sleep(0.5)
+
+    def call(self, path: str, body: dict[str, Any] | None = None, token: str | None = None) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.api_port}{path}", data=json.dumps(body).encode() if body is not None else None
+        )
+        request.add_header("Content-Type", "application/json")
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    running = Up(tmp_path_factory.mktemp("up") / "state")
+    try:
+        running.wait_until_ready()
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.terminate()
+            running.process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def token(up: Up) -> str:
+    answer = up.call("/auth/token", {"username": "admin", "password": "admin"})
+    return str(answer["access_token"])
+
+
+def test_the_connections_are_in_the_ui_and_the_mailchimp_one_tests_well(up: Up, token: str) -> None:
+    stored = {each["connection_id"]: each for each in up.call("/api/v2/connections", token=token)["connections"]}
+    assert set(stored) == {"mailchimp", "shop_db"}
+    # What the form's Test button sends for a stored connection.
+    form = {
+        name: stored["mailchimp"][name] for name in ("connection_id", "conn_type", "host", "port", "login", "schema")
+    }
+    answer = up.call("/api/v2/connections/test", {**form, "password": "***"}, token)
+    assert answer == {"status": True, "message": "Everything's Chimpy!"}
+
+
+def test_the_pool_bounds_the_requests(up: Up, token: str) -> None:
+    pools = {pool["name"]: pool for pool in up.call("/api/v2/pools", token=token)["pools"]}
+    assert pools["mailchimp"]["slots"] == 4
+    assert not pools["mailchimp"]["include_deferred"]
+
+
+def test_the_sandbox_answers(up: Up) -> None:
+    request = urllib.request.Request(f"http://127.0.0.1:{up.sandbox_port}/3.0/ping")
+    credentials = base64.b64encode(f"any:{'0' * 32}-us0".encode()).decode()
+    request.add_header("Authorization", f"Basic {credentials}")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.load(answer)["health_status"] == "Everything's Chimpy!"
+
+
+def test_a_stop_leaves_nothing_behind(up: Up) -> None:
+    family = psutil.Process(up.process.pid).children(recursive=True)
+    names = {name for process in family for name in process.cmdline()}
+    assert {"scheduler", "triggerer", "dag-processor"} <= names
+    listening = {
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+    os.kill(up.process.pid, signal.SIGINT)
+    assert up.process.wait(timeout=60) == 0
+    assert up.text().endswith("stopped\n")
+    assert [process for process in family if process.is_running()] == []
+    state_dir = str(up.output.parent)
+    assert not [
+        p for p in psutil.process_iter(["cmdline"]) if any(state_dir in part for part in p.info["cmdline"] or ())
+    ]
