@@ -1,0 +1,183 @@
+"""Records that cannot be sent as they are, each with its reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+PARENT_MISSING = "parent_missing"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why one record was not sent. Texts carry no personal data.
+
+    `waits_for` names a parent as "<entity>:<record id>": the record is sent once that is acknowledged.
+    """
+
+    record_id: str
+    source_key: str
+    error_class: str
+    title: str
+    detail: str
+    operation: str | None = None
+    field: str | None = None
+    waits_for: str | None = None
+
+
+_MARK = text("""
+    INSERT INTO ledger AS l (store_ref, entity, record_id, source_key, state, read_at)
+    SELECT :store_ref, :entity, record_id, nullif(key, record_id), 'rejected', :read_at
+    FROM unnest(CAST(:record_ids AS text[]), CAST(:keys AS text[])) AS r(record_id, key)
+    ON CONFLICT (store_ref, entity, record_id) DO UPDATE
+    SET state = 'rejected', payload_hash = NULL, source_key = excluded.source_key, attempts = 0,
+        read_at = greatest(l.read_at, excluded.read_at)
+    WHERE l.batch_ref IS NULL AND (l.read_at IS NULL OR l.read_at <= excluded.read_at)
+""")
+
+_WRITE = text("""
+    INSERT INTO rejected AS x (store_ref, entity, record_id, operation, error_class, title, detail, field, waits_for,
+                               dag_run_id)
+    SELECT :store_ref, :entity, r.*, :dag_run_id
+    FROM unnest(
+        CAST(:record_ids AS text[]), CAST(:operations AS text[]), CAST(:classes AS text[]), CAST(:titles AS text[]),
+        CAST(:details AS text[]), CAST(:fields AS text[]), CAST(:waits AS text[])
+    ) AS r
+    ON CONFLICT (store_ref, entity, record_id) DO UPDATE
+    SET operation = excluded.operation, error_class = excluded.error_class, title = excluded.title,
+        detail = excluded.detail, field = excluded.field, waits_for = excluded.waits_for,
+        attempts = x.attempts + 1, last_seen_at = now(), dag_run_id = excluded.dag_run_id
+""")
+
+
+def reject(
+    connection: Connection,
+    store_ref: int,
+    entity: str,
+    rejections: Sequence[Rejection],
+    *,
+    read_at: datetime,
+    dag_run_id: str,
+) -> bool:
+    """Record that these records (distinct ids) are not sent; a later change of the record gets a new chance.
+
+    Args:
+        connection: a transaction on the state tables.
+        store_ref: the store.
+        entity: name of the entity.
+        rejections: the records and reasons.
+        read_at: snapshot the records were read from.
+        dag_run_id: the run that says so.
+
+    Returns:
+        False when one of them is in flight or was read later by somebody else: nothing about it may be changed now, so
+        the caller rolls back and compares again.
+    """
+    if not rejections:
+        return True
+    marked = connection.execute(
+        _MARK,
+        {
+            "store_ref": store_ref,
+            "entity": entity,
+            "read_at": read_at,
+            "record_ids": [rejection.record_id for rejection in rejections],
+            "keys": [rejection.source_key for rejection in rejections],
+        },
+    )
+    write_rejections(connection, store_ref, entity, rejections, dag_run_id=dag_run_id)
+    return marked.rowcount == len(rejections)
+
+
+def write_rejections(
+    connection: Connection, store_ref: int, entity: str, rejections: Sequence[Rejection], *, dag_run_id: str
+) -> None:
+    """Make rejected records (distinct ids) visible; one that is known already counts one attempt more."""
+    if not rejections:
+        return
+    connection.execute(
+        _WRITE,
+        {
+            "store_ref": store_ref,
+            "entity": entity,
+            "dag_run_id": dag_run_id,
+            "record_ids": [rejection.record_id for rejection in rejections],
+            "operations": [rejection.operation for rejection in rejections],
+            "classes": [rejection.error_class for rejection in rejections],
+            "titles": [rejection.title for rejection in rejections],
+            "details": [rejection.detail for rejection in rejections],
+            "fields": [rejection.field for rejection in rejections],
+            "waits": [rejection.waits_for for rejection in rejections],
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A record that Mailchimp refused because a parent is missing there, although the ledger knows the parent."""
+
+    record_id: str
+    source_key: str
+
+
+_ORPHANS = text("""
+    SELECT DISTINCT o.record_id, coalesce(l.source_key, l.record_id)
+    FROM (
+        SELECT b.store_ref, b.entity, o.record_id
+        FROM batch b JOIN operation o USING (batch_ref)
+        WHERE b.run_ref = :run_ref AND b.entity = :entity AND b.slice_number = :number
+          AND o.outcome = 'parent_missing' OFFSET 0
+    ) AS o
+    JOIN rejected r USING (store_ref, entity, record_id)
+    JOIN ledger l USING (store_ref, entity, record_id)
+    WHERE r.error_class = 'parent_missing' AND r.waits_for IS NULL
+      AND r.attempts < :max_attempts AND l.state = 'rejected' AND l.batch_ref IS NULL
+    ORDER BY 1
+    LIMIT :limit
+""")
+
+
+def orphans(
+    connection: Connection, run_ref: int, entity: str, number: int, *, max_attempts: int, limit: int
+) -> list[Orphan]:
+    """Return a slice's records refused for a missing parent, as long as they were not refused too often."""
+    arguments = {"run_ref": run_ref, "entity": entity, "number": number}
+    rows = connection.execute(_ORPHANS, arguments | {"max_attempts": max_attempts, "limit": limit})
+    return [Orphan(*row) for row in rows]
+
+
+def wait_for_parents(
+    connection: Connection, store_ref: int, entity: str, record_ids: Sequence[str], parents: Sequence[str]
+) -> None:
+    """Let rejected records wait for a parent each ("<entity>:<record id>", "" for none known)."""
+    connection.execute(
+        text("""
+            UPDATE rejected x SET waits_for = r.parent
+            FROM (
+                SELECT CAST(:store_ref AS smallint) AS store_ref, CAST(:entity AS text) AS entity, t.*
+                FROM unnest(CAST(:record_ids AS text[]), CAST(:parents AS text[])) AS t(record_id, parent) OFFSET 0
+            ) AS r
+            WHERE (x.store_ref, x.entity, x.record_id) = (r.store_ref, r.entity, r.record_id)
+              AND x.error_class = 'parent_missing'
+        """),
+        {
+            "store_ref": store_ref,
+            "entity": entity,
+            "record_ids": list(record_ids),
+            "parents": list(parents),
+        },
+    )
+
+
+def top_error_classes(connection: Connection, store_ref: int, dag_run_id: str, limit: int = 5) -> list[str]:
+    """Return the reasons of a run's rejections, most frequent first: "<entity>: <title> (12 records)"."""
+    rows = connection.execute(
+        text("""
+            SELECT entity, title, count(*) FROM rejected
+            WHERE store_ref = :store_ref AND dag_run_id = :dag_run_id
+            GROUP BY entity, title ORDER BY count(*) DESC, entity, title LIMIT :limit
+        """),
+        {"store_ref": store_ref, "dag_run_id": dag_run_id, "limit": limit},
+    )
+    return [f"{entity}: {title} ({count} records)" for entity, title, count in rows]

@@ -1,0 +1,162 @@
+"""Runs (one per DAG run and store), their totals, and how far each entity is acknowledged."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from include.state.tables import run, watermark
+
+RunState = Literal["running", "success", "failed"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One DAG run for one store; the window is [start, end) on the shop's `updated_at`, start None = from the first."""
+
+    run_ref: int
+    store_ref: int
+    dag_run_id: str
+    kind: str
+    mode: str
+    window_start: datetime | None
+    window_end: datetime
+
+
+@dataclass(frozen=True)
+class EntitySummary:
+    """What a run did with one entity, in records (operations: in batch operations, repeats included).
+
+    `extracted` were read from the shop; `skipped` of these are not sent by the store's settings (a status, a guest) or
+    because they are deleted.
+    """
+
+    entity: str
+    extracted: int
+    skipped: int
+    operations: int
+    acknowledged: int
+    rejected: int
+    unchanged: int
+    unknown: int
+
+
+def start_run(
+    connection: Connection,
+    store_ref: int,
+    dag_id: str,
+    dag_run_id: str,
+    kind: str,
+    mode: str,
+    window_start: datetime | None,
+    window_end: datetime,
+    *,
+    reset: bool = False,
+) -> Run:
+    """Register a DAG run, or find it again after a retry or a cleared task.
+
+    The window of a run that exists already stays as it was, so that a retry continues the same work, unless `reset`.
+    """
+    values = {
+        "store_ref": store_ref,
+        "dag_id": dag_id,
+        "dag_run_id": dag_run_id,
+        "kind": kind,
+        "mode": mode,
+        "window_start": window_start,
+        "window_end": window_end,
+    }
+    again: dict[str, object] = {"state": "running", "finished_at": None}
+    if reset:
+        again |= {"kind": kind, "mode": mode, "window_start": window_start, "window_end": window_end}
+    row = connection.execute(
+        insert(run)
+        .values(values)
+        .on_conflict_do_update(index_elements=["store_ref", "dag_id", "dag_run_id"], set_=again)
+        .returning(run)
+    ).one()
+    return Run(row.run_ref, store_ref, dag_run_id, row.kind, row.mode, row.window_start, row.window_end)
+
+
+def load_run(connection: Connection, run_ref: int) -> Run:
+    """Return a registered run.
+
+    Raises:
+        LookupError: there is no such run in the state tables.
+    """
+    row = connection.execute(select(run).where(run.c.run_ref == run_ref)).one_or_none()
+    if row is None:
+        raise LookupError(f"Run {run_ref} is not in the state tables; clear the run's first task to register it.")
+    return Run(run_ref, row.store_ref, row.dag_run_id, row.kind, row.mode, row.window_start, row.window_end)
+
+
+def finish_run(connection: Connection, run_ref: int, state: Literal["success", "failed"]) -> None:
+    """Record how a run ended."""
+    connection.execute(
+        update(run).where(run.c.run_ref == run_ref).values(state=state, finished_at=func.clock_timestamp())
+    )
+
+
+def add_run_metrics(
+    connection: Connection, run_ref: int, *, http_calls: int, bytes_sent: int, wait_seconds: float
+) -> None:
+    """Add one step's traffic (calls, request bytes, seconds waited for a connection or after a refusal) to a run."""
+    connection.execute(
+        update(run)
+        .where(run.c.run_ref == run_ref)
+        .values(
+            http_calls=run.c.http_calls + http_calls,
+            bytes_sent=run.c.bytes_sent + bytes_sent,
+            wait_seconds=run.c.wait_seconds + wait_seconds,
+        )
+    )
+
+
+_SUMMARY = text("""
+    SELECT entity, sum(extracted)::int AS extracted, sum(skipped)::int AS skipped,
+           sum(operations)::int AS operations, sum(acknowledged)::int AS acknowledged, sum(rejected)::int AS rejected,
+           sum(unchanged)::int AS unchanged, sum(unknown)::int AS unknown
+    FROM (
+        SELECT entity, extracted, skipped, 0 AS operations, 0 AS acknowledged, rejected, unchanged, unknown
+        FROM slice WHERE run_ref = :run_ref AND (CAST(:number AS int) IS NULL OR number = :number)
+        UNION ALL
+        SELECT entity, 0, 0, operations, succeeded, rejected, 0, 0
+        FROM batch WHERE run_ref = :run_ref AND batch_id IS NOT NULL
+            AND (CAST(:number AS int) IS NULL OR slice_number = :number)
+    ) AS parts
+    WHERE CAST(:entity AS text) IS NULL OR entity = :entity
+    GROUP BY entity
+    ORDER BY entity
+""")
+
+
+def run_summary(
+    connection: Connection, run_ref: int, entity: str | None = None, slice_number: int | None = None
+) -> list[EntitySummary]:
+    """Return what a run did per entity; optionally of one entity or one slice only."""
+    rows = connection.execute(_SUMMARY, {"run_ref": run_ref, "entity": entity, "number": slice_number})
+    return [EntitySummary(**row) for row in rows.mappings()]
+
+
+def acknowledged_until(connection: Connection, store_ref: int, entity: str) -> datetime | None:
+    """Return the point up to which all changes of an entity went through completed runs; None before the first."""
+    return connection.execute(
+        select(watermark.c.acknowledged_until).where(watermark.c.store_ref == store_ref, watermark.c.entity == entity)
+    ).scalar_one_or_none()
+
+
+def advance_watermark(connection: Connection, store_ref: int, entity: str, until: datetime) -> None:
+    """Move an entity's watermark forward to `until`; it never moves backwards."""
+    statement = insert(watermark).values(store_ref=store_ref, entity=entity, acknowledged_until=until)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["store_ref", "entity"],
+            set_={
+                "acknowledged_until": func.greatest(
+                    watermark.c.acknowledged_until, statement.excluded.acknowledged_until
+                )
+            },
+        )
+    )

@@ -1,0 +1,157 @@
+"""The planned slices of a run and how far each of them is worked off."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from include.state.database import SliceKey
+from include.state.tables import slice_
+
+
+class KeyRange(Protocol):
+    """A keyset range of one entity, both ends included."""
+
+    @property
+    def first_key(self) -> str: ...  # noqa: D102
+    @property
+    def last_key(self) -> str: ...  # noqa: D102
+    @property
+    def records(self) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A slice as stored: a key range (`first_key` to `last_key`), or named records (`ids`, by the shop's keys).
+
+    `cursor` is the last key that is dealt with: claimed, rejected or unchanged. None before the first chunk.
+    """
+
+    key: SliceKey
+    first_key: str | None
+    last_key: str | None
+    ids: tuple[str, ...] | None
+    planned: int
+    cursor: str | None
+    done: bool
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left to read."""
+        return self.planned == 0 or self.cursor == self.end
+
+    @property
+    def end(self) -> str | None:
+        """The last key of the slice."""
+        return self.last_key if self.ids is None else (self.ids[-1] if self.ids else None)
+
+    def remaining_ids(self, limit: int) -> tuple[str, ...]:
+        """Return up to `limit` of the named records that are not dealt with yet."""
+        ids = self.ids or ()
+        start = 0 if self.cursor is None else ids.index(self.cursor) + 1
+        return ids[start : start + limit]
+
+
+def save_slices(
+    connection: Connection,
+    run_ref: int,
+    entity: str,
+    ranges: Iterable[KeyRange],
+    extra_ids: Sequence[str] = (),
+    *,
+    slice_records: int = 20_000,
+) -> list[tuple[int, int]]:
+    """Store the plan of one entity of a run; a plan made before is replaced.
+
+    Args:
+        connection: a transaction on the state tables.
+        run_ref: the run.
+        entity: name of the entity.
+        ranges: keyset ranges, in order.
+        extra_ids: the shop's keys of records to send besides (leftovers of earlier runs), cut into slices of their own.
+        slice_records: the most ids in one such slice.
+
+    Returns:
+        (number, planned records) of each slice: all that tasks need to hand to each other.
+    """
+    rows: list[dict[str, object]] = [
+        {"first_key": part.first_key, "last_key": part.last_key, "ids": None, "planned": part.records}
+        for part in ranges
+    ]
+    named = list(dict.fromkeys(extra_ids))
+    for start in range(0, len(named), slice_records):
+        ids = named[start : start + slice_records]
+        rows.append({"first_key": None, "last_key": None, "ids": ids, "planned": len(ids)})
+    connection.execute(delete(slice_).where(slice_.c.run_ref == run_ref, slice_.c.entity == entity))
+    for number, row in enumerate(rows):
+        row.update(run_ref=run_ref, entity=entity, number=number)
+    if rows:
+        connection.execute(insert(slice_), rows)
+    return [(number, int(str(row["planned"]))) for number, row in enumerate(rows)]
+
+
+def load_slice(connection: Connection, key: SliceKey) -> Slice:
+    """Return a slice as it stands.
+
+    Raises:
+        LookupError: the plan does not have this slice.
+    """
+    row = connection.execute(
+        select(slice_).where(
+            slice_.c.run_ref == key.run_ref, slice_.c.entity == key.entity, slice_.c.number == key.number
+        )
+    ).one_or_none()
+    if row is None:
+        raise LookupError(
+            f"Slice {key.number} of {key.entity} is not in the plan of run {key.run_ref}; clear the plan task."
+        )
+    ids = None if row.ids is None else tuple(row.ids)
+    return Slice(key, row.first_key, row.last_key, ids, row.planned, row.cursor, row.state == "done")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step forward within a slice: records covered, by what became of those that needed no operation."""
+
+    old_cursor: str | None
+    new_cursor: str
+    extracted: int
+    unchanged: int
+    rejected: int
+    skipped: int = 0
+
+
+def advance(connection: Connection, key: SliceKey, progress: Progress) -> bool:
+    """Move a slice's cursor and add to its counters; False when somebody else moved the cursor meanwhile."""
+    moved = connection.execute(
+        update(slice_)
+        .where(slice_.c.run_ref == key.run_ref, slice_.c.entity == key.entity, slice_.c.number == key.number)
+        .where(slice_.c.cursor.is_not_distinct_from(progress.old_cursor))
+        .values(
+            cursor=progress.new_cursor,
+            extracted=slice_.c.extracted + progress.extracted,
+            skipped=slice_.c.skipped + progress.skipped,
+            unchanged=slice_.c.unchanged + progress.unchanged,
+            rejected=slice_.c.rejected + progress.rejected,
+        )
+    )
+    return moved.rowcount == 1
+
+
+def close_slice(connection: Connection, key: SliceKey, unknown: int) -> None:
+    """Mark a slice as worked off, with the number of its records whose fate at Mailchimp is not known."""
+    connection.execute(
+        update(slice_)
+        .where(slice_.c.run_ref == key.run_ref, slice_.c.entity == key.entity, slice_.c.number == key.number)
+        .values(state="done", unknown=unknown)
+    )
+
+
+def open_slices(connection: Connection, run_ref: int, entity: str | None = None) -> list[str]:
+    """Return the slices of a run (of one entity, if given) that are not worked off, as "entity 3"."""
+    statement = select(slice_.c.entity, slice_.c.number).where(slice_.c.run_ref == run_ref, slice_.c.state == "open")
+    if entity is not None:
+        statement = statement.where(slice_.c.entity == entity)
+    rows = connection.execute(statement.order_by(slice_.c.entity, slice_.c.number))
+    return [f"{row.entity} {row.number}" for row in rows]

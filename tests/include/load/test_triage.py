@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+
+from include.load.triage import Fate, Limits, Triage, triage
+from include.state.database import SliceKey, StateDatabase
+from include.state.stores import StoreRef
+from include.transform.records import Built, ParentLinks
+from include.transform.rules import ErrorClass, RejectedRecord
+from tests.include.load.shop import TinyShop
+from tests.include.state.records import chunk, claim_in, records
+
+NOW = datetime(2026, 11, 21, 13, tzinfo=UTC)
+LIMITS = Limits(operations=2, bytes=100_000)
+
+
+def built(
+    rows: Sequence[tuple[str, str, int]],
+    rejected: Sequence[tuple[str, str]] = (),
+    parents: Sequence[ParentLinks] = (),
+) -> Built:
+    """Rows are (key, record id, changed at, in seconds); rejected ones (key, record id)."""
+    times = pa.array([changed * 1_000_000 for _, _, changed in rows], pa.int64())
+    return Built(
+        keys=pa.array([key for key, _, _ in rows], pa.string()),
+        record_ids=pa.array([record_id for _, record_id, _ in rows], pa.string()),
+        bodies=pa.array(["{}"] * len(rows), pa.string()),
+        hashes=[bytes([number] * 16) for number in range(len(rows))],
+        updated_at=times.cast(pa.timestamp("us", "UTC")),
+        parents=parents,
+        rejected=[
+            RejectedRecord("orders", key, record_id, ErrorClass.MISSING_VALUE, "Missing", "it is missing")
+            for key, record_id in rejected
+        ],
+        rows=len(rows) + len(rejected),
+        last_key=None,
+        read_at=NOW,
+    )
+
+
+def sort(shop: TinyShop, payloads: Built, keys: Sequence[str], entity: str = "orders") -> Triage:
+    store = shop.store()
+    with shop.state.begin() as connection:
+        return triage(connection, store, entity, f"/{entity}", payloads, pa.array(keys), "put", LIMITS, NOW)
+
+
+def claimed(state: StateDatabase, store: StoreRef, key: SliceKey, *ids: str) -> int:
+    return claim_in(state, store, key, chunk(records(*ids)))
+
+
+def test_of_rows_that_yield_one_record_the_newest_speaks(shop: TinyShop) -> None:
+    payloads = built([("1", "same", 5), ("2", "same", 9), ("3", "same", 9)], rejected=[("4", "same"), ("5", "bad")])
+    sorted_ = sort(shop, payloads, ["1", "2", "3", "4", "5", "6"])
+    expected = [Fate.UNCHANGED, Fate.SEND, Fate.UNCHANGED, Fate.UNCHANGED, Fate.REJECT, Fate.SKIPPED]
+    assert sorted_.fates.tolist() == expected
+    assert sorted_.sends.tolist() == [1]
+    assert [rejection.record_id for rejection in sorted_.rejections.values()] == ["bad"]
+
+
+def test_segments_cover_all_rows_once_in_order(shop: TinyShop) -> None:
+    payloads = built([(str(n), str(n), 1) for n in (2, 3, 5, 6, 8)], rejected=[("4", "4")])
+    sorted_ = sort(shop, payloads, [str(n) for n in range(10)])
+    parts = [(part.start, part.end, part.sends.start, part.sends.stop) for part in sorted_.segments(LIMITS)]
+    assert parts == [(0, 4, 0, 2), (4, 7, 2, 4), (7, 10, 4, 5)]
+
+
+def test_nothing_behind_a_blocked_row_is_dealt_with(shop: TinyShop) -> None:
+    shop.add_orders(1, 1)
+    (key,) = shop.plan(shop.begin(), "orders")
+    batch_ref = claimed(shop.state, shop.store(), key, "5")
+    payloads = built([(str(n), str(n), 1) for n in (2, 3, 4, 5, 6)])
+    sorted_ = sort(shop, payloads, [str(n) for n in range(8)])
+    assert (sorted_.rows, sorted_.blocked_by, sorted_.complete) == (5, frozenset({batch_ref}), False)
+    assert [(part.start, part.end) for part in sorted_.segments(LIMITS)] == [(0, 4), (4, 5)]
+    blocked_at_once = sort(shop, built([("5", "5", 1)]), ["5"])
+    assert blocked_at_once.segments(LIMITS) == []
+
+
+def test_a_row_blocked_only_by_its_rejection_is_blocked_too(shop: TinyShop) -> None:
+    """Else the answer to the older version in flight would clear the rejection of the newer one."""
+    shop.add_orders(1, 1)
+    (key,) = shop.plan(shop.begin(), "orders")
+    claimed(shop.state, shop.store(), key, "5")
+    sorted_ = sort(shop, built([], rejected=[("5", "5")]), ["5"])
+    assert sorted_.rows == 0
+
+
+def test_children_of_unknown_parents_wait_for_the_first_of_them(shop: TinyShop) -> None:
+    links = ParentLinks("products", "lines[].product_id", np.array([0, 1, 1]), pa.array(["p1", "p2", "p3"]))
+    sorted_ = sort(shop, built([("1", "1", 1), ("2", "2", 1)], parents=[links]), ["1", "2"])
+    waits = [(one.record_id, one.waits_for, one.field) for one in sorted_.rejections.values()]
+    assert waits == [("1", "products:p1", "lines[].product_id"), ("2", "products:p2", "lines[].product_id")]
+    assert len(sorted_.sends) == 0
