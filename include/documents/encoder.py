@@ -97,6 +97,22 @@ def to_arrow(column: pd.Series | pa.Array | pa.ChunkedArray) -> pa.Array:
     return array
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Text per row between two constants: null rows are absent, constants included.
+
+    Constants stay apart so that an object joins them with its keys, instead of copying every value once more.
+    """
+
+    before: str
+    texts: pa.StringArray
+    after: str
+
+    def whole(self) -> pa.StringArray:
+        """Put the constants around the text; null where it is."""
+        return pc.binary_join_element_wise(self.before, self.texts, self.after, "")
+
+
 class _Writer:
     """Renders fields at one of the two levels of escaping."""
 
@@ -107,38 +123,43 @@ class _Writer:
     def object(self, fields: Sequence[Field], rows: Rows, *, keep_empty: bool) -> pa.StringArray:
         """Render ``{…}`` per row; a row whose fields are all absent is null, or ``{}`` if ``keep_empty``."""
         count = len(rows.frame)
-        members: list[pa.StringArray | str] = []
+        parts: list[pa.StringArray] = []
+        constants = [""]  # what stands before, between and after the parts
         first_is_certain = False
         for item in fields:
-            values = self.value(item, rows)
-            if values.null_count == count and count:
+            piece = self.value(item, rows)
+            absent = piece.texts.null_count
+            if absent == count and count:
                 continue
-            key = f",{self.quote}{item.name}{self.quote}:"
-            if values.null_count:
-                members.append(pc.binary_join_element_wise(key, values, ""))
-            elif members:
-                members += [key, values]
-            else:
-                members += ["{" + key[1:], values]
-                first_is_certain = True
-        if not members:
+            before = f",{self.quote}{item.name}{self.quote}:{piece.before}"
+            if absent:
+                parts.append(pc.binary_join_element_wise(before, piece.texts, piece.after, ""))
+                constants.append("")
+                continue
+            if not parts:
+                before, first_is_certain = "{" + before[1:], True
+            constants[-1] += before
+            parts.append(piece.texts)
+            constants.append(piece.after)
+        if not parts:
             return pa.array(["{}" if keep_empty else None] * count, pa.string())
         if first_is_certain:
-            return _join([*members, "}"])
-        body = _join(members)
+            constants[-1] += "}"
+            return _join(constants, parts)
+        body = _join(constants, parts)
         text = pc.binary_join_element_wise(pc.binary_replace_slice(body, 0, 1, "{"), "}", "")
         return text if keep_empty else pc.if_else(pc.equal(body, ""), pa.scalar(None, pa.string()), text)
 
-    def value(self, item: Field, rows: Rows) -> pa.StringArray:
+    def value(self, item: Field, rows: Rows) -> _Piece:
         """Render one field's values; null where the field is absent."""
         if isinstance(item, Object):
-            return self.object(item.fields, rows, keep_empty=False)
+            return _Piece("", self.object(item.fields, rows, keep_empty=False), "")
         if isinstance(item, Children):
             child = rows.children[item.frame]
-            return _bracket(self.object(item.fields, child.rows, keep_empty=True), child.offsets)
+            return _list(self.object(item.fields, child.rows, keep_empty=True), child.offsets)
         return self.leaf(item, rows.frame)
 
-    def leaf(self, item: Leaf, frame: pd.DataFrame) -> pa.StringArray:
+    def leaf(self, item: Leaf, frame: pd.DataFrame) -> _Piece:
         column = to_arrow(frame[item.column])
         match item:
             case Text():
@@ -147,33 +168,34 @@ class _Writer:
                 offsets = (
                     column.offsets.to_numpy() - column.offsets[0].as_py() if len(column) else np.zeros(1, np.int32)
                 )
-                return _bracket(self.quoted(column.flatten()), offsets)
+                return _list(self.quoted(column.flatten()).whole(), offsets)
             case Integer():
-                return pc.cast(column, pa.string())
+                return _Piece("", pc.cast(column, pa.string()), "")
             case Money():
-                return money_text(column, to_arrow(frame[item.digits]))
+                return _Piece("", money_text(column, to_arrow(frame[item.digits])), "")
             case Boolean():
-                return pc.if_else(column, "true", "false")
+                return _Piece("", pc.if_else(column, "true", "false"), "")
             case Time():
                 utc = pc.floor_temporal(pc.cast(column, pa.timestamp("us")), unit="second")
                 instant = pc.cast(utc, pa.timestamp("s"))
                 text = pc.binary_replace_slice(pc.cast(instant, pa.string()), 10, 11, "T")
-                return pc.binary_join_element_wise(self.quote, text, f"+00:00{self.quote}", "")
+                return _Piece(self.quote, text, f"+00:00{self.quote}")
 
-    def quoted(self, column: pa.StringArray) -> pa.StringArray:
-        return pc.binary_join_element_wise(self.quote, self.escaped(column), self.quote, "")
+    def quoted(self, column: pa.StringArray) -> _Piece:
+        return _Piece(self.quote, self.escaped(column), self.quote)
 
     def escaped(self, column: pa.StringArray) -> pa.StringArray:
-        """Escape text for JSON; the column's bytes are scanned once, and most columns need nothing."""
+        """Escape text for JSON; the column's bytes are scanned first, and most columns need nothing."""
         _, data = _buffers(column)
-        present = np.bincount(data, minlength=256)
-        if present[_BACKSLASH]:
+        if (data == _BACKSLASH).any():
             column = pc.replace_substring(column, "\\", "\\\\" if not self.embedded else "\\\\\\\\")
-        if present[_QUOTE]:
+        if (data == _QUOTE).any():
             column = pc.replace_substring(column, '"', '\\"' if not self.embedded else '\\\\\\"')
-        for code in np.flatnonzero(present[:_FIRST_PRINTABLE]).tolist():
-            escape = json.dumps(chr(code))[1:-1]
-            column = pc.replace_substring(column, chr(code), escape.replace("\\", "\\\\") if self.embedded else escape)
+        if data.size and data.min() < _FIRST_PRINTABLE:
+            for code in np.unique(data[data < _FIRST_PRINTABLE]).tolist():
+                escape = json.dumps(chr(code))[1:-1]
+                embedded = escape.replace("\\", "\\\\")
+                column = pc.replace_substring(column, chr(code), embedded if self.embedded else escape)
         return column
 
 
@@ -194,8 +216,9 @@ def money_text(amounts: pa.Array, digits: pa.Array) -> pa.StringArray:
 
 
 def _fixed(amounts: pa.Array, digits: int) -> pa.StringArray:
-    rounded = pc.round(amounts, digits, round_mode="half_towards_infinity")
-    return pc.cast(pc.cast(rounded, pa.decimal128(38, digits)), pa.string())
+    encoded = amounts.dictionary_encode()  # the same prices come back again and again
+    rounded = pc.round(encoded.dictionary, digits, round_mode="half_towards_infinity")
+    return pc.cast(pc.cast(rounded, pa.decimal128(38, digits)), pa.string()).take(encoded.indices)
 
 
 def _none_if_empty(column: pa.StringArray) -> pa.StringArray:
@@ -203,16 +226,20 @@ def _none_if_empty(column: pa.StringArray) -> pa.StringArray:
     return pc.if_else(empty, pa.scalar(None, pa.string()), column) if pc.any(empty).as_py() else column
 
 
-def _join(parts: Sequence[pa.StringArray | str]) -> pa.StringArray:
-    return pc.binary_join_element_wise(*parts, "", null_handling="replace", null_replacement="")
+def _join(constants: Sequence[str], texts: Sequence[pa.StringArray]) -> pa.StringArray:
+    """Join constants and texts row by row, in turn, beginning and ending with a constant; null counts as empty."""
+    parts = [part for pair in itertools.zip_longest(constants, texts) for part in pair if part is not None]
+    present = [part for part in parts if not isinstance(part, str) or part]
+    return pc.binary_join_element_wise(*present, "", null_handling="replace", null_replacement="")
 
 
-def _bracket(texts: pa.StringArray, offsets: np.ndarray) -> pa.StringArray:
+def _list(texts: pa.StringArray, offsets: np.ndarray) -> _Piece:
     """Join the child texts of each parent to ``[a,b]``; null where there is none."""
-    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), texts), ",")
-    listed = pc.binary_join_element_wise("[", joined, "]", "")
     childless = np.diff(offsets) == 0
-    return pc.if_else(pa.array(~childless), listed, pa.scalar(None, pa.string())) if childless.any() else listed
+    listed = pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), texts, mask=pa.array(childless) if childless.any() else None
+    )
+    return _Piece("[", pc.binary_join(listed, ","), "]")
 
 
 def _buffers(column: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Final
 
 import pandas as pd
 
-from include.documents.encoder import encode, hash_texts, to_arrow
+from include.documents.encoder import encode, to_arrow
 from include.documents.spec import Document
 from include.extract.slices import Extractor
 from include.transform import customers, orders, products
@@ -50,13 +50,11 @@ class Entity:
         :param context: settings, profile and currency of the store.
         """
         prepared = self.prepare(Frames(frame, self._read_related(extractor, frame)), context)
-        bodies = encode(self.document, prepared.rows, embedded=True)
         rows = prepared.rows.frame
         return Built(
             keys=to_arrow(rows["key"]),
             record_ids=to_arrow(rows["record_id"]),
-            bodies=bodies,
-            hashes=hash_texts(bodies),
+            bodies=encode(self.document, prepared.rows, embedded=True),
             updated_at=to_arrow(rows["updated_at"]),
             parents=prepared.parents,
             rejected=prepared.rejected,

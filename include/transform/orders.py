@@ -122,15 +122,23 @@ def _with_status(orders: pd.DataFrame, context: BuildContext) -> pd.DataFrame:
 
 def _with_customer(orders: pd.DataFrame, customers: pd.DataFrame) -> pd.DataFrame:
     """Attach the customer: by the shop's id where the order has one, else by the order's own e-mail address."""
-    account = look_up(customers, "customer_id", orders["customer_id"], {"email": "email"})["email"]
+    account = look_up(
+        _identified(customers), "customer_id", orders["customer_id"], {name: name for name in ("record_id", "usable")}
+    )
     own = orders["customer_id"].isna()
-    email = normalised(account.where(~own, orders["email"]))
+    introduced = _identified(orders[["email"]].where(own))
     return orders.assign(
-        customer_usable=~unusable_email(email),
-        customer_record_id=customer_ids(email),
-        new_email=email.where(own),
+        customer_usable=account["usable"].where(~own, introduced["usable"]).fillna(False),
+        customer_record_id=account["record_id"].where(~own, introduced["record_id"]),
+        new_email=introduced["email"],
         opt_in_status=consent.opt_in_status_of_new(own),
     )
+
+
+def _identified(people: pd.DataFrame) -> pd.DataFrame:
+    """Derive from e-mail addresses who the customers are at Mailchimp, and whether it takes the addresses."""
+    email = normalised(people["email"])
+    return people.assign(email=email, record_id=customer_ids(email), usable=~unusable_email(email))
 
 
 def _children(orders: pd.DataFrame, child: pd.DataFrame, order: tuple[str, ...]) -> ChildRows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.config.stores import StoreSettings
-from include.documents.encoder import ChildRows, Rows, to_arrow
+from include.documents.encoder import ChildRows, Rows, hash_texts, to_arrow
 from include.shops.profile import Profile
 from include.transform.rules import RejectedRecord
 
@@ -57,7 +58,7 @@ class Prepared:
 class Built:
     """The payloads of one chunk; all arrays are parallel.
 
-    ``bodies`` are JSON texts escaped once more, to be embedded in a batch operation; ``hashes`` are 16 bytes each.
+    ``bodies`` are JSON texts escaped once more, to be embedded in a batch operation.
     ``rows`` counts the rows that were read, ``last_key`` is the last of them (None when nothing was read), and
     ``read_at`` is the time of the snapshot they were read in.
     """
@@ -65,7 +66,6 @@ class Built:
     keys: pa.StringArray
     record_ids: pa.StringArray
     bodies: pa.StringArray
-    hashes: list[bytes]
     updated_at: pa.TimestampArray
     parents: Sequence[ParentLinks]
     rejected: Sequence[RejectedRecord]
@@ -73,10 +73,21 @@ class Built:
     last_key: str | None
     read_at: datetime
 
+    @cached_property
+    def hashes(self) -> list[bytes]:
+        """What the ledger compares: 16 bytes per payload."""
+        return hash_texts(self.bodies)
+
 
 def text_column(frame: pd.DataFrame, value: str) -> pd.Series:
     """Return a text column that holds the same value in every row of a frame."""
     return pd.Series([value] * len(frame), index=frame.index, dtype=TEXT)
+
+
+def find(values: pd.Series, wanted: pd.Series) -> np.ndarray:
+    """Return the position in ``values`` of each id that is wanted, -1 where the id is null or not among them."""
+    found = pc.index_in(to_arrow(wanted), to_arrow(values), skip_nulls=True)
+    return found.fill_null(-1).to_numpy(zero_copy_only=False)
 
 
 def children_of(parents: pd.Series, child: pd.DataFrame, key: str, order: Sequence[str]) -> ChildRows:
@@ -87,7 +98,7 @@ def children_of(parents: pd.Series, child: pd.DataFrame, key: str, order: Sequen
     :param order: columns that fix the order below one parent, so that equal data gives equal bytes.
     :return: the sorted rows, with offsets per parent.
     """
-    position = pd.Index(parents).get_indexer(pd.Index(child[key]))
+    position = find(parents, child[key])
     keys = {"parent": pa.array(position), **{name: to_arrow(child[name]) for name in order}}
     sequence = pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys]).to_numpy()
     sequence = sequence[position[sequence] >= 0]
@@ -108,7 +119,7 @@ def look_up(values: pd.DataFrame, key: str, ids: pd.Series, columns: Mapping[str
     :param ids: the ids to look up.
     :param columns: new column name → column of ``values``.
     """
-    position = pd.Index(values[key]).get_indexer(pd.Index(ids)) if len(values) else np.full(len(ids), -1)
+    position = find(values[key], ids)
     taken = pa.array(position, mask=position < 0)
     return {
         name: pd.Series(pd.arrays.ArrowExtensionArray(to_arrow(values[column]).take(taken)), index=ids.index)

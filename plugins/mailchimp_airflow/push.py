@@ -58,7 +58,7 @@ PARAMS: Final[Mapping[str, Param]] = {
         enum=["incremental", "full"],
         values_display={"incremental": "What changed", "full": "Everything"},
         title="Which records",
-        description="**Everything** compares the whole shop with the ledger and sends what differs; "
+        description="Everything: compares the whole shop with the ledger and sends what differs; "
         "an unchanged record costs no operation either way.",
     ),
     "entities": Param(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import BaseOperator
 
 from mailchimp_airflow.triggers.batches import MailchimpBatchTrigger
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mailchimp_airflow.push import Progress
 
 _GRACE = timedelta(minutes=5)
+_PAUSE = timedelta(seconds=10)
 
 
 class MailchimpPushOperator(BaseOperator):
@@ -64,18 +66,20 @@ class MailchimpPushOperator(BaseOperator):
             self._wait(progress)
         return progress.counts or {}
 
-    def execute_complete(self, context: Context, event: Mapping[str, str]) -> dict[str, int]:
+    def execute_complete(self, context: Context, event: Any) -> dict[str, int]:
         """Read the results of the batches and go on; what the trigger could not do is found out again, and told."""
         return self.execute(context)
 
     def _wait(self, progress: Progress) -> NoReturn:
+        trigger = MailchimpBatchTrigger(
+            progress.conn_id,
+            list(progress.waiting_for),
+            poll_interval=self.poll_interval,
+            deadline=(datetime.now(UTC) + progress.patience).isoformat(),
+        )
         self.defer(
-            trigger=MailchimpBatchTrigger(
-                progress.conn_id,
-                list(progress.waiting_for),
-                poll_interval=self.poll_interval,
-                deadline=(datetime.now(UTC) + progress.patience).isoformat(),
-            ),
+            # Without a batch to wait for, others hold every place: look again in a while.
+            trigger=trigger if progress.waiting_for else TimeDeltaTrigger(_PAUSE),
             method_name="execute_complete",
             timeout=progress.patience + _GRACE,
         )
