@@ -29,7 +29,6 @@ def built(
         keys=pa.array([key for key, _, _ in rows], pa.string()),
         record_ids=pa.array([record_id for _, record_id, _ in rows], pa.string()),
         bodies=pa.array(["{}"] * len(rows), pa.string()),
-        hashes=[bytes([number] * 16) for number in range(len(rows))],
         updated_at=times.cast(pa.timestamp("us", "UTC")),
         parents=parents,
         rejected=[
