@@ -1,4 +1,4 @@
-"""What has to be right before anything is sent: credentials, audience, store, shop database, profile.
+"""What has to be right before anything is sent: credentials, audience, currency.
 
 Every check stops the run with one error that says what is wrong and what to do.
 """
@@ -13,7 +13,6 @@ from include.load.errors import MailchimpUnreachable, PreflightFailed
 from include.mailchimp.client import MailchimpClient
 from include.mailchimp.errors import AuthenticationFailed, ConnectionFailed, Forbidden, NotFound
 from include.transform.money import CURRENCY_DIGITS
-from include.transform.store import store_payload
 
 
 @dataclass(frozen=True)
@@ -70,32 +69,3 @@ def check_currency(settings: StoreSettings, shop: dict[str, Any]) -> str:
             f"in store.sql of the profile {settings.profile!r}."
         )
     return code
-
-
-def ensure_store(client: MailchimpClient, settings: StoreSettings, shop: dict[str, Any]) -> bool:
-    """Create the e-commerce store where Mailchimp doesn't have it yet.
-
-    Args:
-        client: of the account.
-        settings: names store and audience.
-        shop: the row of the ``store`` extract.
-
-    Returns:
-        Whether it was created.
-
-    Raises:
-        PreflightFailed: a store with this id belongs to another audience; a store never changes its audience.
-    """
-    path = f"/ecommerce/stores/{settings.store_id}"
-    try:
-        found = client.get(path, params={"fields": "id,list_id"}) or {}
-    except NotFound:
-        client.post("/ecommerce/stores", json=store_payload(settings, shop))
-        return True
-    if found.get("list_id") != settings.list_id:
-        raise PreflightFailed(
-            f"Store {settings.store_id!r} at Mailchimp belongs to audience {found.get('list_id')!r}, but the settings "
-            f"of {settings.key!r} say {settings.list_id!r}. A store can't move: set list_id back, or choose another "
-            f"store_id to begin a new store."
-        )
-    return False

@@ -24,6 +24,11 @@ class Run:
     window_start: datetime | None
     window_end: datetime
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the run brings old records to Mailchimp, which must not make its automations write to people."""
+        return self.mode != "ids" and (self.window_start is None or self.kind == "backfill")
+
 
 @dataclass(frozen=True)
 class EntitySummary:
@@ -97,6 +102,23 @@ def finish_run(connection: Connection, run_ref: int, state: Literal["success", "
     connection.execute(
         update(run).where(run.c.run_ref == run_ref).values(state=state, finished_at=func.clock_timestamp())
     )
+
+
+def quiet_runs(connection: Connection, store_ref: int, besides: int) -> list[str]:
+    """Return the DAG run ids of the runs that are filling a store, other than `besides`.
+
+    A run that is older than a day without having ended counts as dead.
+    """
+    rows = connection.execute(
+        text("""
+            SELECT dag_run_id FROM run
+            WHERE store_ref = :store_ref AND state = 'running' AND run_ref <> :besides AND mode <> 'ids'
+              AND (window_start IS NULL OR kind = 'backfill') AND started_at > now() - interval '1 day'
+            ORDER BY run_ref
+        """),
+        {"store_ref": store_ref, "besides": besides},
+    )
+    return list(rows.scalars())
 
 
 def add_run_metrics(

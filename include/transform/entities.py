@@ -49,7 +49,7 @@ class Entity:
         :param frame: rows of the extract, in key order.
         :param context: settings, profile and currency of the store.
         """
-        prepared = self.prepare(Frames(frame, self._read_related(extractor, frame)), context)
+        prepared = self.prepare(Frames(frame, self.read_related(extractor, frame)), context)
         rows = prepared.rows.frame
         return Built(
             keys=to_arrow(rows["key"]),
@@ -63,7 +63,8 @@ class Entity:
             read_at=extractor.read_at,
         )
 
-    def _read_related(self, extractor: Extractor, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    def read_related(self, extractor: Extractor, frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Read the result sets that rows of the entity's extract refer to, by extract."""
         related = {}
         for source in self.related:
             ids = pd.concat([frame[column] for column in source.ids]).dropna().drop_duplicates()

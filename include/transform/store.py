@@ -7,7 +7,8 @@ from typing import Any
 from include.config.stores import StoreSettings
 from include.transform.addresses import PLACE
 
-_PLATFORM = "shop database"
+#: Marks the stores of this project at Mailchimp.
+PLATFORM = "shop database"
 
 
 def store_payload(settings: StoreSettings, shop: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def store_payload(settings: StoreSettings, shop: dict[str, Any]) -> dict[str, An
         "id": settings.store_id,
         "list_id": settings.list_id,
         "name": shop["name"],
-        "platform": _PLATFORM,
+        "platform": PLATFORM,
         "domain": shop["domain"],
         "email_address": shop["email"],
         "currency_code": shop["currency_code"],

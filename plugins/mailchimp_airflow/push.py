@@ -96,6 +96,7 @@ def begin(store_key: str, context: Mapping[str, Any]) -> int:
     from include.load import preflight
     from include.load.runs import begin_run
     from include.load.settle import recover
+    from include.load.store import ensure_store, pause_automations
     from include.mailchimp.retry import RetryPolicy
     from include.shops.profile import ProfileError
     from include.state.migrate import migrate
@@ -112,11 +113,11 @@ def begin(store_key: str, context: Mapping[str, Any]) -> int:
             preflight.check_currency(store.settings, shop)
             account = preflight.check_account(store.client, store.settings)
             migrate(store.engine, store.state_schema)
-            if preflight.ensure_store(store.client, store.settings, shop):
-                log.info("store %s created at Mailchimp", store.settings.store_id)
+            ensure_store(store.client, store.settings, shop)
             with store.state.begin() as connection:
                 reference = register_store(connection, store.settings, account.account_id)
             run = begin_run(store.state, reference.store_ref, request, store.settings, now)
+            pause_automations(store.state, store.client, store.settings, run)
             recover(store.state, store.client, reference, timedelta(minutes=store.settings.batch_timeout_minutes))
     except (SettingsError, ProfileError) as error:
         raise PreflightFailed(str(error)) from None
@@ -202,13 +203,14 @@ def confirm(store_key: str, entity: str, run_ref: int) -> dict[str, int]:
 
 
 def conclude(store_key: str, run_ref: int | None) -> None:
-    """Close a run and log what it did.
+    """Close a run, let the store's automations work again, and log what the run did.
 
     :param store_key: key of the store.
     :param run_ref: the run; None when it never began.
     :raises TooManyRejected: more records were rejected than the store allows.
     """
     from include.load.runs import conclude_run, summary_table
+    from include.load.store import resume_automations
     from include.state.runs import load_run
     from mailchimp_airflow.store import open_store
 
@@ -218,7 +220,11 @@ def conclude(store_key: str, run_ref: int | None) -> None:
     with open_store(store_key) as store:
         with store.state.begin() as connection:
             run = load_run(connection, run_ref)
-        log.info("run %d of %s:\n%s", run_ref, store_key, summary_table(conclude_run(store.state, run, store.settings)))
+        try:
+            summaries = conclude_run(store.state, run, store.settings)
+        finally:
+            resume_automations(store.state, store.client, store.settings, run)
+    log.info("run %d of %s:\n%s", run_ref, store_key, summary_table(summaries))
 
 
 def run_request(context: Mapping[str, Any]) -> Any:

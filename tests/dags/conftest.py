@@ -72,6 +72,20 @@ class Stage:
         report = requests.get(f"{self.sandbox.origin}/sandbox/requests", timeout=30).json()
         return int(report["operations"])
 
+    def mails(self) -> int:
+        """How many mails the sandbox's automations would have sent."""
+        return int(requests.get(f"{self.sandbox.origin}/sandbox/mails", timeout=30).json()["total"])
+
+    def store(self) -> dict[str, Any]:
+        """The store as Mailchimp shows it."""
+        url, key = f"{self.sandbox.url}/ecommerce/stores/demo-shop", self.sandbox.api_key
+        return requests.get(url, auth=("x", key), timeout=30).json()
+
+    def write(self, path: str, body: dict[str, Any], method: str = "PATCH") -> None:
+        """Write to Mailchimp as somebody else."""
+        url, key = f"{self.sandbox.url}{path}", self.sandbox.api_key
+        requests.request(method, url, json=body, auth=("x", key), timeout=30).raise_for_status()
+
     def query(self, sql: str, **values: Any) -> list[Any]:
         """Rows of the shop's database, where the state is too."""
         with self.shop.begin() as connection:

@@ -162,3 +162,33 @@ def test_a_window_must_not_end_before_it_begins(stage: Stage) -> None:
 
     with pytest.raises(push.PreflightFailed, match="ends before it begins"):
         push.begin("demo", stage.context(since="2026-11-02T00:00:00+00:00", until="2026-11-01T00:00:00+00:00"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("airflow_database")
+class TestStore:
+    def test_filling_it_makes_no_automation_write_to_customers(self, stage: Stage) -> None:
+        run_dag()
+        assert stage.mails() == 0
+        assert stage.store()["is_syncing"] is False
+
+    def test_a_flag_that_a_dead_run_left_behind_is_cleared(self, stage: Stage) -> None:
+        run_dag()
+        stage.write("/ecommerce/stores/demo-shop", {"is_syncing": True})
+        run_dag()
+        assert stage.store()["is_syncing"] is False
+
+    def test_it_follows_the_shop(self, stage: Stage) -> None:
+        run_dag()
+        stage.query("UPDATE shop SET name = 'Renamed', phone = '+1 555 0100'")
+        run_dag()
+        assert (stage.store()["name"], stage.store()["phone"]) == ("Renamed", "+1 555 0100")
+
+
+def test_a_store_of_another_integration_is_left_alone(stage: Stage) -> None:
+    from mailchimp_airflow import push
+
+    other = {"id": "demo-shop", "list_id": "a1b2c3d4e5", "name": "x", "currency_code": "USD", "platform": "Shopware"}
+    stage.write("/ecommerce/stores", other, method="POST")
+    with pytest.raises(push.PreflightFailed, match="another integration"):
+        push.begin("demo", stage.context())
