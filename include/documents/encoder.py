@@ -63,11 +63,16 @@ class ChildRows:
 def encode(document: Document, rows: Rows, *, embedded: bool = False) -> pa.StringArray:
     """Render one JSON text per row.
 
-    :param document: what to render.
-    :param rows: Arrow-backed columns named in the document, with child frames.
-    :param embedded: escape the text once more, ready to stand between the quotes of a JSON string.
-    :return: as many strings as the frame has rows, none null; absent values are left out, never null or empty.
-    :raises KeyError: a column or child frame that the document names is missing.
+    Args:
+        document: what to render.
+        rows: Arrow-backed columns named in the document, with child frames.
+        embedded: escape the text once more, ready to stand between the quotes of a JSON string.
+
+    Returns:
+        As many strings as the frame has rows, none null; absent values are left out, never null or empty.
+
+    Raises:
+        KeyError: a column or child frame that the document names is missing.
     """
     writer = _Writer(embedded)
     return writer.object(document.fields, rows, keep_empty=True)
@@ -76,8 +81,11 @@ def encode(document: Document, rows: Rows, *, embedded: bool = False) -> pa.Stri
 def hash_texts(texts: pa.StringArray) -> list[bytes]:
     """Hash each text: 16 bytes of BLAKE2b, keyed with the encoder's version.
 
-    :param texts: non-null strings.
-    :return: one digest per text, in order.
+    Args:
+        texts: non-null strings.
+
+    Returns:
+        One digest per text, in order.
     """
     offsets, data = _buffers(texts)
     view = data.data
@@ -202,9 +210,12 @@ class _Writer:
 def money_text(amounts: pa.Array, digits: pa.Array) -> pa.StringArray:
     """Write amounts as plain decimal numbers, rounded half away from zero to the currency's digits.
 
-    :param amounts: decimal128, major units; null where absent.
-    :param digits: integer per row, the decimals of its currency.
-    :return: text such as ``12.50`` or ``1200``; null where the amount is.
+    Args:
+        amounts: decimal128, major units; null where absent.
+        digits: integer per row, the decimals of its currency.
+
+    Returns:
+        Text such as ``12.50`` or ``1200``; null where the amount is.
     """
     used = pc.unique(digits).drop_null().to_pylist()
     if len(used) == 1:

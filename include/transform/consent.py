@@ -20,8 +20,11 @@ OPT_IN_STATUS = Boolean("opt_in_status", "opt_in_status")
 def opt_in_status(opted_in: pd.Series) -> pd.Series:
     """Turn stored consent into the e-commerce field.
 
-    :param opted_in: the shop's record: true (opted in), false (opted out or declined), null (never asked).
-    :return: true only where an opt-in is stored. Never asked is not a yes; the API takes no third value.
+    Args:
+        opted_in: the shop's record: true (opted in), false (opted out or declined), null (never asked).
+
+    Returns:
+        True only where an opt-in is stored. Never asked is not a yes; the API takes no third value.
     """
     return opted_in.fillna(False).astype(pd.ArrowDtype(pa.bool_()))
 
@@ -29,7 +32,10 @@ def opt_in_status(opted_in: pd.Series) -> pd.Series:
 def opt_in_status_of_new(new: pd.Series) -> pd.Series:
     """Return the field for customers that come into being through an order or cart.
 
-    :param new: true where the document introduces a customer about whom the shop has no row.
-    :return: false for those, since nothing is stored about their consent; absent for customers that were sent before.
+    Args:
+        new: true where the document introduces a customer about whom the shop has no row.
+
+    Returns:
+        False for those, since nothing is stored about their consent; absent for customers that were sent before.
     """
     return new.map({True: False, False: None}).astype(pd.ArrowDtype(pa.bool_()))

@@ -36,9 +36,12 @@ _ACCOUNT_ONLY = ("company", "last_name", *(f"address_{name}" for name in address
 def prepare(frames: Frames, context: BuildContext) -> Prepared:
     """Derive customer documents from the ``customers`` extract (and ``addresses``, where the shop has its own table).
 
-    :param frames: ``main`` = customers, ``related["addresses"]``.
-    :param context: the store's settings.
-    :return: one row per address: of several accounts with one address, the one changed last speaks for all.
+    Args:
+        frames: ``main`` = customers, ``related["addresses"]``.
+        context: the store's settings.
+
+    Returns:
+        One row per address: of several accounts with one address, the one changed last speaks for all.
     """
     customers = _in_scope(frames.main, context)
     email = normalised(customers["email"])

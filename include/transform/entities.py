@@ -45,9 +45,10 @@ class Entity:
     def build(self, extractor: Extractor, frame: pd.DataFrame, context: BuildContext) -> Built:
         """Turn rows of the entity's extract into payloads.
 
-        :param extractor: reads the related rows in the snapshot that ``frame`` was read in.
-        :param frame: rows of the extract, in key order.
-        :param context: settings, profile and currency of the store.
+        Args:
+            extractor: reads the related rows in the snapshot that ``frame`` was read in.
+            frame: rows of the extract, in key order.
+            context: settings, profile and currency of the store.
         """
         prepared = self.prepare(Frames(frame, self.read_related(extractor, frame)), context)
         rows = prepared.rows.frame

@@ -41,9 +41,14 @@ def currency_digits(codes: pd.Series) -> pd.Series:
 def units(amounts: pd.Series) -> np.ndarray:
     """Return amounts as whole hundred-millionths, exact, for arithmetic on whole columns.
 
-    :param amounts: decimal128 with :data:`SCALE` decimals; null counts as zero.
-    :return: int64, ``12.5`` as ``1_250_000_000``.
-    :raises OverflowError: an amount is beyond ±92 billion.
+    Args:
+        amounts: decimal128 with :data:`SCALE` decimals; null counts as zero.
+
+    Returns:
+        Int64, ``12.5`` as ``1_250_000_000``.
+
+    Raises:
+        OverflowError: an amount is beyond ±92 billion.
     """
     array = to_arrow(amounts)
     if not len(array):

@@ -81,9 +81,12 @@ _PROMO_TYPES = ("fixed", "percentage")
 def prepare(frames: Frames, context: BuildContext) -> Prepared:
     """Derive order documents from the extracts ``orders``, ``order_lines``, ``order_promos`` and what they refer to.
 
-    :param frames: ``main`` = orders, ``related`` with ``order_lines``, ``order_promos``, ``customers``, ``addresses``.
-    :param context: settings and profile (status mapping).
-    :return: orders with lines and promos, rejected ones apart, and links to the products and customers they need.
+    Args:
+        frames: ``main`` = orders, ``related`` with ``order_lines``, ``order_promos``, ``customers``, ``addresses``.
+        context: settings and profile (status mapping).
+
+    Returns:
+        Orders with lines and promos, rejected ones apart, and links to the products and customers they need.
     """
     orders = _with_customer(_with_status(_in_scope(frames.main, context), context), frames.related["customers"])
     orders = orders.assign(

@@ -56,9 +56,12 @@ _LONGEST_IMAGE_ID = 50
 def prepare(frames: Frames, context: BuildContext) -> Prepared:
     """Derive product documents from the extracts ``products``, ``variants`` and ``images``.
 
-    :param frames: ``main`` = products, ``related["variants"]``, ``related["images"]``.
-    :param context: the store's settings and currency.
-    :return: products with their children; URLs that aren't absolute are left out, images without one too.
+    Args:
+        frames: ``main`` = products, ``related["variants"]``, ``related["images"]``.
+        context: the store's settings and currency.
+
+    Returns:
+        Products with their children; URLs that aren't absolute are left out, images without one too.
     """
     products = frames.main.loc[~frames.main["is_deleted"].fillna(False).astype(bool)].reset_index(drop=True)
     products = products.assign(

@@ -93,10 +93,13 @@ def find(values: pd.Series, wanted: pd.Series) -> np.ndarray:
 def children_of(parents: pd.Series, child: pd.DataFrame, key: str, order: Sequence[str]) -> ChildRows:
     """Sort child rows under their parents.
 
-    :param parents: the parents' ids, in the order of the parent frame.
-    :param child: child rows with the parent's id in column ``key``; rows of unknown parents are left out.
-    :param order: columns that fix the order below one parent, so that equal data gives equal bytes.
-    :return: the sorted rows, with offsets per parent.
+    Args:
+        parents: the parents' ids, in the order of the parent frame.
+        child: child rows with the parent's id in column ``key``; rows of unknown parents are left out.
+        order: columns that fix the order below one parent, so that equal data gives equal bytes.
+
+    Returns:
+        The sorted rows, with offsets per parent.
     """
     position = find(parents, child[key])
     keys = {"parent": pa.array(position), **{name: to_arrow(child[name]) for name in order}}
@@ -114,10 +117,11 @@ def positions(children: ChildRows) -> np.ndarray:
 def look_up(values: pd.DataFrame, key: str, ids: pd.Series, columns: Mapping[str, str]) -> dict[str, pd.Series]:
     """Fetch columns of another frame by id, row by row; null where the id is null or unknown.
 
-    :param values: the frame to look in, one row per id.
-    :param key: its id column.
-    :param ids: the ids to look up.
-    :param columns: new column name → column of ``values``.
+    Args:
+        values: the frame to look in, one row per id.
+        key: its id column.
+        ids: the ids to look up.
+        columns: new column name → column of ``values``.
     """
     position = find(values[key], ids)
     taken = pa.array(position, mask=position < 0)

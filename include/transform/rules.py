@@ -61,12 +61,15 @@ def apply_rules(
 ) -> tuple[pd.Series, list[RejectedRecord]]:
     """Check rules in order; the first one that a row breaks is the one it is rejected for.
 
-    :param entity: name of the entity, for the rejected records.
-    :param frame: one row per record.
-    :param key: column with the shop's id.
-    :param record_id: column with the id at Mailchimp; where that can't be derived, the shop's id stands in.
-    :param rules: the rules, most fundamental first.
-    :return: a boolean column that is true for rows that keep all rules, and the rejected records.
+    Args:
+        entity: name of the entity, for the rejected records.
+        frame: one row per record.
+        key: column with the shop's id.
+        record_id: column with the id at Mailchimp; where that can't be derived, the shop's id stands in.
+        rules: the rules, most fundamental first.
+
+    Returns:
+        A boolean column that is true for rows that keep all rules, and the rejected records.
     """
     kept = pd.Series(True, index=frame.index)
     rejected: list[RejectedRecord] = []

@@ -19,7 +19,8 @@ def totals_mismatch(orders: pd.DataFrame, lines: ChildRows) -> tuple[pd.Series, 
     Line prices may include tax or not, so the order is right when the sum with ``tax_total`` or without it comes
     within one minor unit of the total. Refunded and cancelled orders carry what was really paid and aren't compared.
 
-    :return: the sum with tax (for the message), and where no sum fits.
+    Returns:
+        The sum with tax (for the message), and where no sum fits.
     """
     line = lines.rows.frame
     owner = positions(lines)
