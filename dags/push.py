@@ -57,8 +57,8 @@ def push_dag(store: StoreSettings) -> DAG:
 
         @teardown(on_failure_fail_dagrun=True)
         @task
-        def summarise(run_ref: int | None) -> None:
-            push.conclude(store.key, run_ref)
+        def summarise(**context: Any) -> None:
+            push.conclude(store.key, context)
 
         def phase(entity: str, run_ref: Any) -> TaskGroup:
             @task
@@ -83,7 +83,7 @@ def push_dag(store: StoreSettings) -> DAG:
             return group
 
         run_ref = prepare()
-        chain(run_ref, *[phase(entity, run_ref) for entity in push.ENTITIES], summarise(run_ref))
+        chain(run_ref, *[phase(entity, run_ref) for entity in push.ENTITIES], summarise())
 
     return mailchimp_push()
 

@@ -107,6 +107,8 @@ def start_sandbox(environment: LocalEnvironment, processes: Processes) -> Child:
     """
     command = ["python", "-m", "include.sandbox", "--host", LOOPBACK, "--port", str(environment.ports.sandbox)]
     command += ["--file", str(environment.sandbox_file)]
+    # One key only, so that a wrong one can be tried: the form's Test button says what is the matter.
+    command += ["--api-key", str(environment.connections["mailchimp"]["password"])]
     variables = environment.variables(connections=False)
     child = processes.start("sandbox", command, variables, serves_others=True)
     _wait(

@@ -15,6 +15,7 @@ from include.mailchimp.errors import (
     MailchimpError,
     MethodNotAllowed,
     NotFound,
+    UnexpectedReply,
     problem_from,
     redact,
 )
@@ -72,7 +73,8 @@ def _outcome(method: str, entity: str, error: MailchimpError) -> Outcome:
     if isinstance(error, Forbidden | AuthenticationFailed):
         # About the account, not about the record (unless it is the contact that may not be written).
         return Outcome.COMPLIANCE if "compliance" in error.title.lower() else Outcome.TRANSIENT
-    if error.transient:
+    if error.transient or (isinstance(error, UnexpectedReply) and error.status == 404):
+        # A page in place of Mailchimp's own 404 comes from a server in front of it and says nothing about the record.
         return Outcome.TRANSIENT
     if any(title in error.title.lower() for title in _COMPLIANCE_TITLES):
         return Outcome.COMPLIANCE

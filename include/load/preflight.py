@@ -5,7 +5,6 @@ Every check stops the run with one error that says what is wrong and what to do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from include.config.stores import StoreSettings
@@ -15,16 +14,11 @@ from include.mailchimp.errors import AuthenticationFailed, ConnectionFailed, For
 from include.transform.money import CURRENCY_DIGITS
 
 
-@dataclass(frozen=True)
-class Account:
-    """The Mailchimp account that a connection leads to, and the opt-in rule of the store's audience."""
-
-    account_id: str
-    double_opt_in: bool
-
-
-def check_account(client: MailchimpClient, settings: StoreSettings) -> Account:
+def check_account(client: MailchimpClient, settings: StoreSettings) -> str:
     """Check the credentials and that the store's audience exists.
+
+    Returns:
+        The id of the Mailchimp account that the connection leads to.
 
     Raises:
         PreflightFailed: the key is refused, or the audience isn't there.
@@ -46,14 +40,14 @@ def check_account(client: MailchimpClient, settings: StoreSettings) -> Account:
             f"network, then clear this task."
         ) from None
     try:
-        audience = client.get(f"/lists/{settings.list_id}", params={"fields": "id,double_optin"}) or {}
+        client.get(f"/lists/{settings.list_id}", params={"fields": "id"})
     except NotFound:
         known = [audience["id"] for audience in client.list_all("/lists", "lists", fields=["id"])]
         raise PreflightFailed(
             f"Audience {settings.list_id!r} does not exist in this Mailchimp account ({where}). It has "
             f"{', '.join(known) or 'none'}; correct list_id in the settings file, or create the audience in Mailchimp."
         ) from None
-    return Account(str(account.get("account_id", "")), bool(audience.get("double_optin")))
+    return str(account.get("account_id", ""))
 
 
 def check_currency(settings: StoreSettings, shop: dict[str, Any]) -> str:

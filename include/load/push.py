@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 import pyarrow as pa
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from include.config.stores import StoreSettings
 from include.documents.encoder import to_arrow
@@ -21,7 +22,7 @@ from include.load.parents import force_parents
 from include.load.send import Position, Sender
 from include.load.settle import Settler, batch_ids, utc_now
 from include.load.triage import Limits, Triage, triage
-from include.mailchimp.client import MailchimpClient
+from include.mailchimp.client import ClientMetrics, MailchimpClient
 from include.shops.profile import CheckedProfile
 from include.state import settlement
 from include.state.batches import ClaimConflict, NoFreeBatch, OpenBatch, open_batches
@@ -118,15 +119,22 @@ class SlicePush:
             try:
                 return self._work()
             finally:
-                spent = self.client.metrics
-                with self.state.begin() as connection:
-                    add_run_metrics(
-                        connection,
-                        self.slice_key.run_ref,
-                        http_calls=spent.calls - before.calls,
-                        bytes_sent=spent.bytes_sent - before.bytes_sent,
-                        wait_seconds=spent.wait_seconds - before.wait_seconds,
-                    )
+                self._count_spent(before)
+
+    def _count_spent(self, before: ClientMetrics) -> None:
+        """Add to the run what talking to Mailchimp took; without it nothing is lost, so it fails no step."""
+        spent = self.client.metrics
+        try:
+            with self.state.begin() as connection:
+                add_run_metrics(
+                    connection,
+                    self.slice_key.run_ref,
+                    http_calls=spent.calls - before.calls,
+                    bytes_sent=spent.bytes_sent - before.bytes_sent,
+                    wait_seconds=spent.wait_seconds - before.wait_seconds,
+                )
+        except SQLAlchemyError as error:
+            log.warning("The calls of this step are missing from the run's counters: %s", error)
 
     def _work(self) -> Waiting | Done:
         with self.state.begin() as connection:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from include.config.stores import StoreSettings
 from include.extract.slices import Extractor, Window
-from include.load.errors import TooManyRejected
+from include.load.errors import RunStopped, TooManyRejected
 from include.state.database import StateDatabase
 from include.state.ledger import leftovers
 from include.state.rejected import top_error_classes
@@ -18,9 +18,13 @@ from include.state.runs import (
     Run,
     acknowledged_until,
     advance_watermark,
+    confirm,
+    end_dead_runs,
     finish_run,
+    newly_rejected,
     run_summary,
     start_run,
+    unconfirmed,
 )
 from include.state.slices import open_slices, save_slices
 from include.transform.entities import ENTITIES
@@ -71,11 +75,12 @@ def begin_run(state: StateDatabase, store_ref: int, request: RunRequest, setting
         settings: the store's settings.
         now: the shop database's time, aware UTC.
     """
-    until = request.until or now
+    # What is read now can't cover later changes, whatever was asked for; on a replica, now is what it has replayed.
+    until = min(request.until or now, now)
     with state.begin() as connection:
         marks = [acknowledged_until(connection, store_ref, entity) for entity in request.entities]
         since = _window_start(request, marks, timedelta(minutes=settings.window_overlap_minutes))
-        return start_run(
+        run = start_run(
             connection,
             store_ref,
             request.dag_id,
@@ -84,7 +89,11 @@ def begin_run(state: StateDatabase, store_ref: int, request: RunRequest, setting
             request.mode,
             since,
             until,
+            entities=request.entities,
         )
+        if run.kind != "backfill":  # the DAG has one active run besides backfills, and that is this one
+            end_dead_runs(connection, store_ref, request.dag_id, besides=run.run_ref)
+        return run
 
 
 def _window_start(request: RunRequest, marks: Sequence[datetime | None], overlap: timedelta) -> datetime | None:
@@ -115,14 +124,20 @@ def plan_entity(
         ids: the shop's ids to send in a run of mode `ids`.
 
     Returns:
-        Number and record count of every slice; keys and ids stay in the state tables.
+        Number and record count of every slice, none for an entity that the run leaves out; keys and ids stay in the
+        state tables.
     """
+    if entity not in run.entities:
+        return []
     ranges = []
     if run.mode != Mode.IDS:
         window = Window(run.window_start, run.window_end)
         ranges = extractor.plan(ENTITIES[entity].extract, window, settings.slice_records)
     with state.begin() as connection:
-        named = list(ids) if run.mode == Mode.IDS else leftovers(connection, run.store_ref, entity)
+        if run.mode == Mode.IDS:
+            named = list(ids)
+        else:  # a window without a start covers the leftovers too
+            named = [] if run.window_start is None else leftovers(connection, run.store_ref, entity)
         return save_slices(connection, run.run_ref, entity, ranges, named, slice_records=settings.slice_records)
 
 
@@ -137,11 +152,13 @@ def confirm_entity(state: StateDatabase, run: Run, entity: str) -> EntitySummary
         entity: the entity whose slices are done.
 
     Returns:
-        What was done with the entity; None when it had no records.
+        What was done with the entity; None when the run leaves it out, or it had no records.
 
     Raises:
         RuntimeError: a slice isn't finished.
     """
+    if entity not in run.entities:
+        return None
     with state.begin() as connection:
         unfinished = open_slices(connection, run.run_ref, entity)
         if unfinished:
@@ -150,46 +167,65 @@ def confirm_entity(state: StateDatabase, run: Run, entity: str) -> EntitySummary
         joins = run.window_start is None or (mark is not None and run.window_start <= mark)
         if run.mode != Mode.IDS and joins:
             advance_watermark(connection, run.store_ref, entity, run.window_end)
+        confirm(connection, run.run_ref, entity)
         return next(iter(run_summary(connection, run.run_ref, entity)), None)
 
 
-def conclude_run(state: StateDatabase, run: Run, settings: StoreSettings) -> list[EntitySummary]:
+@dataclass(frozen=True)
+class Conclusion:
+    """How a run ended: what it did per entity (parents first), and why it counts as failed, if it does."""
+
+    summaries: tuple[EntitySummary, ...]
+    failure: RunStopped | None
+
+
+def conclude_run(state: StateDatabase, run: Run, settings: StoreSettings) -> Conclusion:
     """Close a run and sum it up.
+
+    It counts as failed when a phase is not finished, or when more than `max_rejected_percent` of an entity's records
+    were rejected that weren't before; a record that is known to be bad doesn't fail run after run.
 
     Args:
         state: the state tables.
         run: the run.
         settings: the store's settings.
-
-    Returns:
-        One summary per entity that had records, parents first.
-
-    Raises:
-        TooManyRejected: more than `max_rejected_percent` of an entity's records were rejected; the text has the most
-            frequent reasons.
     """
     with state.begin() as connection:
         done = {summary.entity: summary for summary in run_summary(connection, run.run_ref)}
-        summaries = [done[entity] for entity in ENTITIES if entity in done]
-        excess = [summary for summary in summaries if _rejected_percent(summary) > settings.max_rejected_percent]
-        unfinished = open_slices(connection, run.run_ref)
-        finish_run(connection, run.run_ref, "failed" if excess or unfinished else "success")
-        if not excess:
-            return summaries
-        reasons = top_error_classes(connection, run.store_ref, run.dag_run_id)
-    told = "; ".join(
-        f"{summary.entity} {_rejected_percent(summary):.1f} % ({summary.rejected} of {summary.extracted})"
-        for summary in excess
-    )
-    raise TooManyRejected(
-        f"Too many records were rejected: {told}; allowed are {settings.max_rejected_percent:g} % "
-        f"(max_rejected_percent). Most frequent: {'; '.join(reasons)}. See the view rejected_records; the other "
-        f"records were sent."
+        summaries = tuple(done[entity] for entity in ENTITIES if entity in done)
+        failure = _incomplete(unconfirmed(connection, run.run_ref)) or _too_many_rejected(
+            summaries,
+            newly_rejected(connection, run.run_ref),
+            settings.max_rejected_percent,
+            top_error_classes(connection, run.store_ref, run.dag_run_id),
+        )
+        finish_run(connection, run.run_ref, "failed" if failure else "success")
+    return Conclusion(summaries, failure)
+
+
+def _incomplete(unfinished: Sequence[str]) -> RunStopped | None:
+    if not unfinished:
+        return None
+    return RunStopped(
+        f"The run is incomplete, {', '.join(unfinished)} did not get through. Look at its failed tasks and clear them; "
+        "they go on where they stopped."
     )
 
 
-def _rejected_percent(summary: EntitySummary) -> float:
-    return 100 * summary.rejected / summary.extracted if summary.extracted else 0.0
+def _too_many_rejected(
+    summaries: Sequence[EntitySummary], rejected: Mapping[str, int], most_percent: float, reasons: Sequence[str]
+) -> RunStopped | None:
+    told = [
+        f"{summary.entity} {100 * count / summary.extracted:.1f} % ({count} of {summary.extracted})"
+        for summary in summaries
+        if (count := rejected.get(summary.entity, 0)) and count > summary.extracted * most_percent / 100
+    ]
+    if not told:
+        return None
+    return TooManyRejected(
+        f"Too many records were rejected: {'; '.join(told)}; allowed are {most_percent:g} % (max_rejected_percent). "
+        f"Most frequent: {'; '.join(reasons)}. See the view rejected_records; the other records were sent."
+    )
 
 
 def summary_table(summaries: Sequence[EntitySummary]) -> str:

@@ -137,6 +137,9 @@ class Sender:
             body_bytes=len(body),
             touched=_candidates(sorted_, _within(sorted_.touched, segment), read_at),
             rejections=_within(sorted_.rejections, segment),
+            left_out=sorted_.left_out(segment),
+            unchanged=sorted_.unchanged_elsewhere(segment),
+            seen=sorted_.ids,
             progress=progress,
             retry=position.kind is _Kind.REPEAT,
         )
@@ -170,10 +173,19 @@ class Sender:
                 ) from error
             raise
         with self._state.begin() as connection:
-            if not mark_posted(connection, batch_ref, status.id):
-                log.warning("Batch %s was given up while it was posted; its records are sent again.", status.id)
-                return
+            noted = mark_posted(connection, batch_ref, status.id)
+        if not noted:
+            log.warning("Batch %s was given up while it was posted; its records are sent again.", status.id)
+            self._stop(status.id)
+            return
         log.info("Batch %s: %d %s, %d bytes.", status.id, operations, self._key.entity, len(body))
+
+    def _stop(self, batch_id: str) -> None:
+        """Stop a batch nobody knows of, so that it cannot run after what is sent next."""
+        try:
+            self._client.delete_batch(batch_id)
+        except MailchimpError as error:
+            log.warning("Batch %s cannot be stopped: %s", batch_id, error)
 
 
 def _within(by_position: dict[int, Value], segment: Segment) -> list[Value]:

@@ -17,6 +17,7 @@ from include.state.stores import StoreRef, learned_order_verb
 log = logging.getLogger(__name__)
 
 _DOWNLOADS = 3
+_LINK_GRACE = timedelta(minutes=5)  # a finished batch has its link at once, or never gets one
 
 
 def utc_now() -> datetime:
@@ -97,8 +98,10 @@ class Settler:
                 status = self._client.get_batch(batch_id)
             except NotFound:
                 return self._give_up(batch)
-            if not status.status.is_terminal or status.response_body_url is None:
+            if not status.status.is_terminal:
                 return self._too_old(batch) and self._give_up(batch)
+            if status.response_body_url is None:
+                return self._link_overdue(batch, status) and self._give_up(batch)
             try:
                 results = self._fetch(batch, status, status.response_body_url)
             except (ArchiveTruncated, ResultLinkExpired):
@@ -137,6 +140,9 @@ class Settler:
             lost = settlement.settle(connection, batch.batch_ref, Results(), final_state="lost")
         log.warning("Batch %s is gone without results; its records are sent again.", batch.batch_id)
         return lost
+
+    def _link_overdue(self, batch: OpenBatch, status: BatchStatus) -> bool:
+        return self._clock() - (status.completed_at or batch.since) > _LINK_GRACE
 
     def _too_old(self, batch: OpenBatch) -> bool:
         return self._clock() - batch.since > self._batch_timeout

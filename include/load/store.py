@@ -21,13 +21,16 @@ from include.transform.store import PLATFORM, store_payload
 log = logging.getLogger(__name__)
 
 
-def ensure_store(client: MailchimpClient, settings: StoreSettings, shop: dict[str, Any]) -> None:
+def ensure_store(client: MailchimpClient, settings: StoreSettings, shop: dict[str, Any]) -> bool:
     """Create the store where Mailchimp doesn't have it yet; bring its name, address, currency … up to date.
 
     Args:
         client: of the account.
         settings: names store and audience.
         shop: the row of the ``store`` extract.
+
+    Returns:
+        Whether it was created: then it is empty, whatever was sent to a store of this id before.
 
     Raises:
         PreflightFailed: a store with this id belongs to another audience or to another integration, or another store
@@ -40,7 +43,7 @@ def ensure_store(client: MailchimpClient, settings: StoreSettings, shop: dict[st
         # Quiet from its first moment: whichever run fills it clears this at its end.
         _write(client, settings, "POST", payload | {"is_syncing": True})
         log.info("store %s created at Mailchimp", settings.store_id)
-        return
+        return True
     if found.get("list_id") != settings.list_id:
         raise PreflightFailed(
             f"Store {settings.store_id!r} at Mailchimp belongs to audience {found.get('list_id')!r}, but the settings "
@@ -56,6 +59,7 @@ def ensure_store(client: MailchimpClient, settings: StoreSettings, shop: dict[st
     if changes:
         _write(client, settings, "PATCH", changes)
         log.info("store %s updated at Mailchimp: %s", settings.store_id, ", ".join(sorted(changes)))
+    return False
 
 
 def pause_automations(state: StateDatabase, client: MailchimpClient, settings: StoreSettings, run: Run) -> None:

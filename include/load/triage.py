@@ -54,6 +54,8 @@ class Triage:
         built: the payloads.
         keys: the shop's key of each row.
         fates: what becomes of each row (`Fate` values).
+        renamed: which rows yield a record whose id is not the row's key.
+        ids: of all records the rows yield, sent or not.
         sends: indices into `built` of the records to send, in the order of their positions.
         send_positions: their positions.
         methods: their HTTP methods.
@@ -68,6 +70,8 @@ class Triage:
     built: Built
     keys: list[str]
     fates: np.ndarray
+    renamed: np.ndarray
+    ids: list[str]
     sends: np.ndarray
     send_positions: np.ndarray
     methods: list[str]
@@ -77,6 +81,17 @@ class Triage:
     rows: int
     blocked_by: frozenset[int]
     stale_read_at: datetime | None
+
+    def left_out(self, segment: Segment) -> list[str]:
+        """Return the shop's keys of a segment's rows that yield no record of their own."""
+        skipped = np.flatnonzero(self.fates[segment.start : segment.end] == Fate.SKIPPED)
+        return [self.keys[segment.start + offset] for offset in skipped.tolist()]
+
+    def unchanged_elsewhere(self, segment: Segment) -> list[str]:
+        """Return the shop's keys of a segment's unchanged rows whose records have other ids than the rows."""
+        rows = slice(segment.start, segment.end)
+        unchanged = np.flatnonzero((self.fates[rows] == Fate.UNCHANGED) & self.renamed[rows])
+        return [self.keys[segment.start + offset] for offset in unchanged.tolist()]
 
     @property
     def complete(self) -> bool:
@@ -140,6 +155,8 @@ def triage(
         built=built,
         keys=row_keys.to_pylist(),
         fates=sorting.fates,
+        renamed=sorting.renamed,
+        ids=sorting.ids,
         sends=sends,
         send_positions=sorting.positions[sends],
         methods=methods_for(entity, verb, on_mailchimp[sends].tolist()),
@@ -167,6 +184,8 @@ class _Sorting:
         self.positions = pc.fill_null(found, 0).to_numpy(zero_copy_only=False).astype(np.int64)
         self.rows = len(row_keys)
         self.fates = np.full(self.rows, Fate.SKIPPED, dtype=np.int8)
+        self.renamed = np.zeros(self.rows, dtype=bool)
+        self.renamed[self.positions] = np.array(self.ids, dtype=object) != np.array(self.keys, dtype=object)
         self.rejections: dict[int, Rejection] = {}
         self.touched: dict[int, int] = {}
         self.blocked_by: set[int] = set()
@@ -215,7 +234,14 @@ class _Sorting:
                 self.touched[position] = index
 
     def reject(
-        self, index: int, error_class: str, title: str, detail: str, field: str | None, waits_for: str | None = None
+        self,
+        index: int,
+        error_class: str,
+        title: str,
+        detail: str,
+        field: str | None,
+        waits_for: str | None = None,
+        parent_id: str | None = None,
     ) -> None:
         position = int(self.positions[index])
         self.fates[position] = Fate.REJECT
@@ -227,6 +253,7 @@ class _Sorting:
             detail=detail,
             field=field,
             waits_for=waits_for,
+            parent_id=parent_id,
         )
 
     def to_send(self) -> np.ndarray:
@@ -251,9 +278,13 @@ def _reject_orphans(connection: Connection, store_ref: int, sorting: _Sorting, l
     missing = np.invert(pc.is_in(parents, value_set=pa.array(list(held), pa.string())).to_numpy(zero_copy_only=False))
     missing &= parents.is_valid().to_numpy(zero_copy_only=False)
     orphans, first = np.unique(children[missing], return_index=True)
-    names = parents.filter(pa.array(missing))
-    for index, link in zip(orphans.tolist(), first.tolist(), strict=True):
-        parent = f"{links.entity}:{names[link].as_py()}"
+    lacking = np.flatnonzero(missing)[first]
+    ids = parents.take(pa.array(lacking)).to_pylist()
+    keys = ids
+    if links.parent_keys is not None:
+        keys = links.parent_keys.filter(pa.array(relevant)).take(pa.array(lacking)).to_pylist()
+    for index, parent_id, key in zip(orphans.tolist(), ids, keys, strict=True):
+        parent = f"{links.entity}:{key}"
         sorting.reject(
             index,
             PARENT_MISSING,
@@ -262,6 +293,7 @@ def _reject_orphans(connection: Connection, store_ref: int, sorting: _Sorting, l
             "Look for the parent in rejected_records.",
             links.field,
             waits_for=parent,
+            parent_id=None if key == parent_id else parent_id,
         )
 
 

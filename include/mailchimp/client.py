@@ -179,7 +179,7 @@ class MailchimpClient:
             The new batch, pending.
 
         Raises:
-            BatchReplyLost: no readable reply; the batch may exist. Look it up by `list_batches` before posting again.
+            BatchReplyLost: no readable reply; the batch may exist and run. Post again only what may be done twice.
             Invalid: the whole batch is refused, nothing of it runs.
         """
         try:

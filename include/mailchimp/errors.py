@@ -136,7 +136,7 @@ class CertificateRefused(ConnectionFailed):
 
 
 class BatchReplyLost(ConnectionFailed):
-    """POST /batches got no readable reply: the batch may exist. Look it up in GET /batches before posting again."""
+    """POST /batches got no readable reply: the batch may exist and run. Post again only what may be done twice."""
 
     transient = False
 

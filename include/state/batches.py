@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from include.state.database import SliceKey, lock_account
 from include.state.ledger import Candidates
-from include.state.rejected import Rejection, reject
+from include.state.rejected import Rejection, close_rejections, reject
 from include.state.slices import Progress, advance
 from include.state.stores import StoreRef
 
@@ -45,6 +45,9 @@ class Chunk:
         body_bytes: size of the request body.
         touched: records whose read is newer though their payload is unchanged.
         rejections: records not sent, and why.
+        left_out: the shop's keys of rows that the settings leave out: they are rejected no more.
+        unchanged: keys of unchanged rows whose records have other ids: what they yielded formerly is rejected no more.
+        seen: ids of the records that rows read together with these do yield.
         progress: how far the slice gets by this; None leaves cursor and counters alone.
         retry: these records were attempted in this run before.
     """
@@ -55,6 +58,9 @@ class Chunk:
     body_bytes: int
     touched: Candidates
     rejections: Sequence[Rejection] = ()
+    left_out: Sequence[str] = ()
+    unchanged: Sequence[str] = ()
+    seen: Sequence[str] = ()
     progress: Progress | None = None
     retry: bool = field(default=False)
 
@@ -128,6 +134,9 @@ def claim(
     )
     if not rejected_all or not _touch(connection, store.store_ref, key.entity, chunk.touched):
         raise ClaimConflict(f"Records of slice {key.number} of {key.entity} are in other hands by now.")
+    for keys, left_out in ((chunk.left_out, True), (chunk.unchanged, False)):
+        reads = [chunk.send.read_at] * len(keys)
+        close_rejections(connection, store.store_ref, key.entity, keys, reads, seen=chunk.seen, left_out=left_out)
     if chunk.progress is not None and not advance(connection, key, chunk.progress):
         raise ClaimConflict(f"Another worker moved slice {key.number} of {key.entity}.")
     return batch_ref

@@ -23,6 +23,10 @@ SET LOCAL max_parallel_workers_per_gather = 0
 """
 
 
+# The server's side: it ends the session of a vanished host, which says no goodbye, after a minute, not after two hours.
+_KEEPALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
+
+
 class SliceBusy(RuntimeError):
     """Another process is working on the slice right now."""
 
@@ -59,10 +63,12 @@ class StateDatabase:
     def slice_lock(self, key: SliceKey) -> Iterator[bool]:
         """Try to own a slice for the length of the block; yields whether it was free.
 
-        The lock lives in the database session, so a killed worker gives it up the moment its connection breaks.
+        The lock lives in the database session, so a killed worker gives it up the moment its connection breaks, and one
+        whose host vanished within a minute.
         """
         name = f"{self.schema}/slice/{key.run_ref}/{key.entity}/{key.number}"
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(_KEEPALIVE)
             arguments = {"name": name}
             free = connection.scalar(text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), arguments)
             try:

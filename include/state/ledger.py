@@ -123,22 +123,45 @@ def acknowledged(connection: Connection, store_ref: int, entity: str, record_ids
     return set(rows.scalars())
 
 
+# A parent is waited for by its id, by its key in the shop (a customer's id changes with the e-mail address), or by
+# both: several rows of the shop may yield the parent, and the ledger names one of them. What is found by the key may be
+# what the row yielded formerly: while the row is rejected as it is now, the waiting record cannot be sent either.
 _LEFTOVERS = text("""
+    WITH waiting AS MATERIALIZED (
+        SELECT r.store_ref, coalesce(l.source_key, l.record_id) AS key, r.parent_id,
+               split_part(r.waits_for, ':', 1) AS parent_entity,
+               substr(r.waits_for, strpos(r.waits_for, ':') + 1) AS parent_key
+        FROM (
+            SELECT store_ref, entity, record_id, waits_for, parent_id FROM rejected
+            WHERE store_ref = :store_ref AND entity = :entity AND waits_for IS NOT NULL OFFSET 0
+        ) AS r
+        JOIN ledger l USING (store_ref, entity, record_id)
+        WHERE l.state = 'rejected' AND l.batch_ref IS NULL
+    )
     SELECT coalesce(l.source_key, l.record_id)
     FROM ledger l
     WHERE l.store_ref = :store_ref AND l.entity = :entity AND l.state IN ('pending', 'unknown')
       AND l.batch_ref IS NULL
     UNION
-    SELECT coalesce(l.source_key, l.record_id)
-    FROM (
-        SELECT store_ref, entity, record_id, waits_for FROM rejected
-        WHERE store_ref = :store_ref AND entity = :entity AND waits_for IS NOT NULL OFFSET 0
-    ) AS r
-    JOIN ledger l USING (store_ref, entity, record_id)
-    JOIN ledger parent ON parent.store_ref = r.store_ref AND parent.on_mailchimp
-        AND parent.entity = split_part(r.waits_for, ':', 1)
-        AND parent.record_id = substr(r.waits_for, strpos(r.waits_for, ':') + 1)
-    WHERE l.state = 'rejected' AND l.batch_ref IS NULL
+    SELECT w.key
+    FROM waiting w
+    JOIN ledger parent ON (parent.store_ref, parent.entity) = (w.store_ref, w.parent_entity)
+        AND parent.record_id = coalesce(w.parent_id, w.parent_key)
+    WHERE parent.on_mailchimp
+    UNION
+    SELECT w.key
+    FROM waiting w
+    JOIN ledger parent ON (parent.store_ref, parent.entity, parent.source_key)
+        = (w.store_ref, w.parent_entity, w.parent_key)
+    WHERE parent.on_mailchimp
+      AND NOT EXISTS (
+          SELECT FROM ledger broken
+          WHERE (broken.store_ref, broken.entity, broken.record_id) = (w.store_ref, w.parent_entity, w.parent_key)
+            AND broken.state = 'rejected' AND NOT broken.on_mailchimp)
+      AND NOT EXISTS (
+          SELECT FROM ledger broken
+          WHERE (broken.store_ref, broken.entity, broken.source_key) = (w.store_ref, w.parent_entity, w.parent_key)
+            AND broken.state = 'rejected' AND NOT broken.on_mailchimp)
     ORDER BY 1
 """)
 
@@ -181,7 +204,7 @@ _RETIRE = text("""
     FROM gone WHERE state = 'rejected'
     ON CONFLICT (store_ref, entity, record_id) DO UPDATE
     SET error_class = excluded.error_class, title = excluded.title, detail = excluded.detail, field = NULL,
-        waits_for = NULL, last_seen_at = now()
+        waits_for = NULL, parent_id = NULL, last_seen_at = now()
 """)
 
 

@@ -13,7 +13,8 @@ PARENT_MISSING = "parent_missing"
 class Rejection:
     """Why one record was not sent. Texts carry no personal data.
 
-    `waits_for` names a parent as "<entity>:<record id>": the record is sent once that is acknowledged.
+    `waits_for` names a parent as "<entity>:<record id or shop's key>": the record is sent once that is acknowledged.
+    Where it has the shop's key, `parent_id` may add the record id.
     """
 
     record_id: str
@@ -24,6 +25,7 @@ class Rejection:
     operation: str | None = None
     field: str | None = None
     waits_for: str | None = None
+    parent_id: str | None = None
 
 
 _MARK = text("""
@@ -38,16 +40,18 @@ _MARK = text("""
 
 _WRITE = text("""
     INSERT INTO rejected AS x (store_ref, entity, record_id, operation, error_class, title, detail, field, waits_for,
-                               dag_run_id)
+                               parent_id, dag_run_id)
     SELECT :store_ref, :entity, r.*, :dag_run_id
     FROM unnest(
         CAST(:record_ids AS text[]), CAST(:operations AS text[]), CAST(:classes AS text[]), CAST(:titles AS text[]),
-        CAST(:details AS text[]), CAST(:fields AS text[]), CAST(:waits AS text[])
+        CAST(:details AS text[]), CAST(:fields AS text[]), CAST(:waits AS text[]),
+        CAST(:parents AS text[])
     ) AS r
     ON CONFLICT (store_ref, entity, record_id) DO UPDATE
     SET operation = excluded.operation, error_class = excluded.error_class, title = excluded.title,
         detail = excluded.detail, field = excluded.field, waits_for = excluded.waits_for,
-        attempts = x.attempts + 1, last_seen_at = now(), dag_run_id = excluded.dag_run_id
+        parent_id = excluded.parent_id, attempts = x.attempts + 1, last_seen_at = now(),
+        dag_run_id = excluded.dag_run_id
 """)
 
 
@@ -109,8 +113,77 @@ def write_rejections(
             "details": [rejection.detail for rejection in rejections],
             "fields": [rejection.field for rejection in rejections],
             "waits": [rejection.waits_for for rejection in rejections],
+            "parents": [rejection.parent_id for rejection in rejections],
         },
     )
+
+
+# Rows that somebody is just changing are skipped: what becomes of them is said there, and nobody waits for anybody.
+_CLOSE = text("""
+    WITH named AS MATERIALIZED (
+        SELECT CAST(:store_ref AS smallint) AS store_ref, CAST(:entity AS text) AS entity, t.*
+        FROM unnest(CAST(:keys AS text[]), CAST(:reads AS timestamptz[])) AS t(key, read_at)
+        WHERE EXISTS (SELECT FROM rejected WHERE store_ref = :store_ref AND entity = :entity)
+    ), found AS MATERIALIZED (
+        SELECT n.store_ref, n.entity, l.record_id, n.read_at
+        FROM named n
+        JOIN ledger l ON (l.store_ref, l.entity, l.record_id) = (n.store_ref, n.entity, n.key)
+        WHERE l.source_key IS NULL
+        UNION ALL
+        SELECT n.store_ref, n.entity, l.record_id, n.read_at
+        FROM named n
+        JOIN ledger l ON (l.store_ref, l.entity, l.source_key) = (n.store_ref, n.entity, n.key)
+    ), closing AS MATERIALIZED (
+        SELECT l.store_ref, l.entity, l.record_id
+        FROM found f JOIN ledger l USING (store_ref, entity, record_id)
+        WHERE l.state = 'rejected' AND l.batch_ref IS NULL AND (l.read_at IS NULL OR l.read_at <= f.read_at)
+          AND l.record_id <> ALL (CAST(:seen AS text[]))
+          AND CASE WHEN :left_out
+                   THEN NOT EXISTS (
+                       SELECT FROM rejected x
+                       WHERE (x.store_ref, x.entity, x.record_id) = (l.store_ref, l.entity, l.record_id)
+                         AND x.error_class = 'gone')
+                   ELSE NOT l.on_mailchimp END
+        FOR UPDATE OF l SKIP LOCKED
+    ), closed AS (
+        UPDATE ledger l
+        SET state = CASE WHEN l.on_mailchimp THEN l.state ELSE 'deleted' END, payload_hash = NULL, attempts = 0
+        FROM closing
+        WHERE (l.store_ref, l.entity, l.record_id) = (closing.store_ref, closing.entity, closing.record_id)
+    )
+    DELETE FROM rejected x USING closing
+    WHERE (x.store_ref, x.entity, x.record_id) = (closing.store_ref, closing.entity, closing.record_id)
+""")
+
+
+def close_rejections(
+    connection: Connection,
+    store_ref: int,
+    entity: str,
+    keys: Sequence[str],
+    reads: Sequence[datetime],
+    *,
+    seen: Sequence[str],
+    left_out: bool = False,
+) -> None:
+    """Let go of rejected records that the shop's rows yield no more.
+
+    Their ledger rows become deleted, so that the same payload gets a new chance should it return.
+
+    Args:
+        connection: a transaction on the state tables.
+        store_ref: the store.
+        entity: name of the entity.
+        keys: the shop's keys of the rows.
+        reads: per key, the snapshot in which the row yielded something else; later rejections stay.
+        seen: ids of records the rows do yield: they stay.
+        left_out: the settings leave the rows out. Then a record Mailchimp holds is let go of too (its ledger row
+            stays), but not one listed as gone for that very reason. Otherwise the rows yield records with other ids;
+            what Mailchimp holds under the former ones stays listed.
+    """
+    if keys:
+        arguments = {"store_ref": store_ref, "entity": entity, "left_out": left_out, "seen": list(seen)}
+        connection.execute(_CLOSE, arguments | {"keys": list(keys), "reads": list(reads)})
 
 
 @dataclass(frozen=True)

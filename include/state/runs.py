@@ -1,10 +1,11 @@
 """Runs (one per DAG run and store), their totals, and how far each entity is acknowledged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from include.state.tables import run, watermark
@@ -21,6 +22,7 @@ class Run:
     dag_run_id: str
     kind: str
     mode: str
+    entities: tuple[str, ...]
     window_start: datetime | None
     window_end: datetime
 
@@ -58,6 +60,7 @@ def start_run(
     window_start: datetime | None,
     window_end: datetime,
     *,
+    entities: Sequence[str] = (),
     reset: bool = False,
 ) -> Run:
     """Register a DAG run, or find it again after a retry or a cleared task.
@@ -70,10 +73,11 @@ def start_run(
         "dag_run_id": dag_run_id,
         "kind": kind,
         "mode": mode,
+        "entities": list(entities),
         "window_start": window_start,
         "window_end": window_end,
     }
-    again: dict[str, object] = {"state": "running", "finished_at": None}
+    again: dict[str, object] = {"state": "running", "finished_at": None, "confirmed": []}
     if reset:
         again |= {"kind": kind, "mode": mode, "window_start": window_start, "window_end": window_end}
     row = connection.execute(
@@ -82,7 +86,7 @@ def start_run(
         .on_conflict_do_update(index_elements=["store_ref", "dag_id", "dag_run_id"], set_=again)
         .returning(run)
     ).one()
-    return Run(row.run_ref, store_ref, dag_run_id, row.kind, row.mode, row.window_start, row.window_end)
+    return _run(row)
 
 
 def load_run(connection: Connection, run_ref: int) -> Run:
@@ -94,7 +98,67 @@ def load_run(connection: Connection, run_ref: int) -> Run:
     row = connection.execute(select(run).where(run.c.run_ref == run_ref)).one_or_none()
     if row is None:
         raise LookupError(f"Run {run_ref} is not in the state tables; clear the run's first task to register it.")
-    return Run(run_ref, row.store_ref, row.dag_run_id, row.kind, row.mode, row.window_start, row.window_end)
+    return _run(row)
+
+
+def find_run(connection: Connection, dag_id: str, dag_run_id: str) -> Run | None:
+    """Return the newest registered run of a DAG run; None when it never got so far."""
+    row = connection.execute(
+        select(run)
+        .where(run.c.dag_id == dag_id, run.c.dag_run_id == dag_run_id)
+        .order_by(run.c.run_ref.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else _run(row)
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(
+        row.run_ref,
+        row.store_ref,
+        row.dag_run_id,
+        row.kind,
+        row.mode,
+        tuple(row.entities),
+        row.window_start,
+        row.window_end,
+    )
+
+
+def end_dead_runs(connection: Connection, store_ref: int, dag_id: str, besides: int) -> None:
+    """Close the runs of a DAG that never ended, except backfills; only for a DAG that runs one at a time."""
+    connection.execute(
+        update(run)
+        .where(run.c.store_ref == store_ref, run.c.dag_id == dag_id, run.c.kind != "backfill")
+        .where(run.c.state == "running", run.c.run_ref != besides)
+        .values(state="failed", finished_at=func.clock_timestamp())
+    )
+
+
+def confirm(connection: Connection, run_ref: int, entity: str) -> None:
+    """Record that the phase of an entity is done."""
+    without = func.array_remove(run.c.confirmed, entity)
+    connection.execute(update(run).where(run.c.run_ref == run_ref).values(confirmed=func.array_append(without, entity)))
+
+
+def unconfirmed(connection: Connection, run_ref: int) -> list[str]:
+    """Return the entities whose phases a run has not finished."""
+    row = connection.execute(select(run.c.entities, run.c.confirmed).where(run.c.run_ref == run_ref)).one()
+    return [entity for entity in row.entities if entity not in row.confirmed]
+
+
+def newly_rejected(connection: Connection, run_ref: int) -> dict[str, int]:
+    """Return how many records a run rejected that were fine, or unknown, before it, by entity."""
+    rows = connection.execute(
+        text("""
+            SELECT x.entity, count(*) AS records FROM run r
+            JOIN rejected x ON x.store_ref = r.store_ref AND x.dag_run_id = r.dag_run_id
+            WHERE r.run_ref = :run_ref AND x.first_seen_at >= r.started_at
+            GROUP BY x.entity
+        """),
+        {"run_ref": run_ref},
+    )
+    return {row.entity: row.records for row in rows}
 
 
 def finish_run(connection: Connection, run_ref: int, state: Literal["success", "failed"]) -> None:
@@ -147,6 +211,8 @@ _SUMMARY = text("""
         SELECT entity, 0, 0, operations, succeeded, rejected, 0, 0
         FROM batch WHERE run_ref = :run_ref AND batch_id IS NOT NULL
             AND (CAST(:number AS int) IS NULL OR slice_number = :number)
+            AND EXISTS (SELECT FROM slice WHERE (slice.run_ref, slice.entity, slice.number)
+                            = (batch.run_ref, batch.entity, batch.slice_number))
     ) AS parts
     WHERE CAST(:entity AS text) IS NULL OR entity = :entity
     GROUP BY entity

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, Row, text
 
-from include.state.rejected import Rejection, write_rejections
+from include.state.rejected import Rejection, close_rejections, write_rejections
 from include.state.stores import learn_order_verb
 
 MAX_ATTEMPTS = 3
@@ -157,6 +157,14 @@ _MENDED = text(f"""
 """)  # noqa: S608 - a constant
 
 
+_IDENTIFIED = text(f"""
+    SELECT l.record_id, l.source_key, l.read_at
+    FROM {_OPERATIONS}
+    JOIN ledger l USING (store_ref, entity, record_id)
+    WHERE o.outcome = 'ok' AND l.source_key IS NOT NULL AND l.batch_ref IS NULL AND l.state = 'synced'
+""")  # noqa: S608 - a constant
+
+
 def _write_ledger(connection: Connection, batch: Row[tuple[int, int, str, str]], results: Results) -> None:
     failed = connection.execute(
         _SETTLE_LEDGER,
@@ -167,6 +175,10 @@ def _write_ledger(connection: Connection, batch: Row[tuple[int, int, str, str]],
         },
     ).all()
     connection.execute(_MENDED, {"batch_ref": batch.batch_ref})
+    # What these rows of the shop formerly yielded under other ids (a customer with a broken address) is mended too.
+    known = connection.execute(_IDENTIFIED, {"batch_ref": batch.batch_ref}).all()
+    keys, reads = [row.source_key for row in known], [row.read_at for row in known]
+    close_rejections(connection, batch.store_ref, batch.entity, keys, reads, seen=[row.record_id for row in known])
     reasons = [results.reasons.get(row.seq, _NO_ANSWER) for row in failed]
     rejections = [
         Rejection(

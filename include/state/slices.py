@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from include.state.database import SliceKey
-from include.state.tables import slice_
+from include.state.tables import batch, slice_
 
 
 class KeyRange(Protocol):
@@ -84,11 +84,15 @@ def save_slices(
         ids = named[start : start + slice_records]
         rows.append({"first_key": None, "last_key": None, "ids": ids, "planned": len(ids)})
     connection.execute(delete(slice_).where(slice_.c.run_ref == run_ref, slice_.c.entity == entity))
-    for number, row in enumerate(rows):
+    # Batches of a plan made before keep their slice numbers: a new plan goes on behind them.
+    used = select(func.max(batch.c.slice_number)).where(batch.c.run_ref == run_ref, batch.c.entity == entity)
+    last = connection.execute(used).scalar_one()
+    first = 0 if last is None else last + 1
+    for number, row in enumerate(rows, start=first):
         row.update(run_ref=run_ref, entity=entity, number=number)
     if rows:
         connection.execute(insert(slice_), rows)
-    return [(number, int(str(row["planned"]))) for number, row in enumerate(rows)]
+    return [(number, int(str(row["planned"]))) for number, row in enumerate(rows, start=first)]
 
 
 def load_slice(connection: Connection, key: SliceKey) -> Slice:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from sqlalchemy import ColumnElement, Connection, func, literal, update
+from sqlalchemy import ColumnElement, Connection, func, literal, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from include.state.tables import store
@@ -93,3 +93,17 @@ def load_store(connection: Connection, store_ref: int) -> StoreRef:
     """Return a registered store."""
     row = connection.execute(store.select().where(store.c.store_ref == store_ref)).one()
     return StoreRef(row.store_ref, row.store_key, row.account_id, row.store_id, row.order_verb)
+
+
+def forget_acknowledgements(connection: Connection, store_ref: int) -> None:
+    """Take everything about a store as not sent: Mailchimp has made it anew, and it is empty."""
+    for statement in (
+        """
+        UPDATE ledger SET on_mailchimp = false, payload_hash = NULL, attempts = 0,
+            state = CASE WHEN state IN ('synced', 'unknown') THEN 'pending' ELSE state END
+        WHERE store_ref = :store_ref AND batch_ref IS NULL
+        """,
+        "DELETE FROM watermark WHERE store_ref = :store_ref",
+        "UPDATE store SET order_verb = NULL WHERE store_ref = :store_ref",
+    ):
+        connection.execute(text(statement), {"store_ref": store_ref})

@@ -69,6 +69,8 @@ run = Table(
     Column("dag_run_id", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("mode", Text, nullable=False),
+    Column("entities", ARRAY(Text), nullable=False),  # what the run was asked to push
+    Column("confirmed", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # of these, the phases that are done
     Column("window_start", MOMENT),
     Column("window_end", MOMENT, nullable=False),
     Column("state", Text, nullable=False, server_default=text("'running'")),
@@ -167,6 +169,8 @@ ledger = Table(
         "record_id",
         postgresql_where=text("state IN ('pending', 'unknown')"),
     ),
+    # Records by the shop's key where that is not the id: parents that are waited for, rejections that are mended.
+    Index("ledger_source", "store_ref", "entity", "source_key", postgresql_where=text("source_key IS NOT NULL")),
 )
 
 rejected = Table(
@@ -180,7 +184,8 @@ rejected = Table(
     Column("title", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("field", Text),
-    Column("waits_for", IDENTIFIER),  # "<entity>:<record id>" of the parent that must be acknowledged first
+    Column("waits_for", IDENTIFIER),  # "<entity>:<id or shop's key>" of the parent that must be acknowledged first
+    Column("parent_id", IDENTIFIER),  # the parent's id at Mailchimp, where waits_for has its key in the shop
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("first_seen_at", MOMENT, nullable=False, server_default=func.now()),
     Column("last_seen_at", MOMENT, nullable=False, server_default=func.now()),

@@ -29,6 +29,20 @@ def opt_in_status(opted_in: pd.Series) -> pd.Series:
     return opted_in.fillna(False).astype(pd.ArrowDtype(pa.bool_()))
 
 
+def common_opt_in(record_ids: pd.Series, opted_in: pd.Series) -> pd.Series:
+    """Agree on one answer for accounts that share an address: any no is a no for the address.
+
+    Args:
+        record_ids: who the accounts are at Mailchimp.
+        opted_in: what each of them said.
+
+    Returns:
+        For each account: false where any account of its address said no, else its own answer.
+    """
+    refused = record_ids[(~opted_in).fillna(False).astype(bool)]
+    return opted_in.mask(record_ids.isin(refused), False)
+
+
 def opt_in_status_of_new(new: pd.Series) -> pd.Series:
     """Return the field for customers that come into being through an order or cart.
 

@@ -41,7 +41,8 @@ def prepare(frames: Frames, context: BuildContext) -> Prepared:
         context: the store's settings.
 
     Returns:
-        One row per address: of several accounts with one address, the one changed last speaks for all.
+        One row per address: of several accounts with one address that are read together, the one changed last speaks
+        for all, but a no to the newsletter from any of them holds.
     """
     customers = _in_scope(frames.main, context)
     email = normalised(customers["email"])
@@ -102,5 +103,7 @@ def _without_guest_details(customers: pd.DataFrame, context: BuildContext) -> pd
 def _one_per_address(customers: pd.DataFrame) -> pd.DataFrame:
     if customers["record_id"].is_unique:
         return customers
+    opted_in = consent.common_opt_in(customers["record_id"], customers["opted_in"])
+    customers = customers.assign(opt_in_status=consent.opt_in_status(opted_in))
     newest = customers.sort_values("updated_at", kind="stable").drop_duplicates("record_id", keep="last")
     return newest.sort_index().reset_index(drop=True)

@@ -252,7 +252,8 @@ def _check(orders: pd.DataFrame, lines: ChildRows, promos: ChildRows) -> tuple[p
             ErrorClass.TOTALS_MISMATCH,
             "order_total",
             "Totals don't add up",
-            "order_total is {order_total:.2f}, but lines - discount + shipping + tax make {computed_total:.2f}; "
+            "order_total is {order_total:.{currency_digits}f}, but lines - discount + shipping + tax make "
+            "{computed_total:.{currency_digits}f}; "
             "correct the order or the profile's columns",
         ),
     ]
@@ -270,7 +271,14 @@ def _parents(rows: Rows) -> tuple[ParentLinks, ...]:
     """Return the products that the lines need, and the customers that are sent on their own."""
     orders, lines = rows.frame, rows.children["lines"]
     known = np.flatnonzero(orders["customer_id"].notna().to_numpy(dtype=bool))
+    customers = orders[["customer_record_id", "customer_id"]].iloc[known]
     return (
         ParentLinks("products", "lines[].product_id", positions(lines), to_arrow(lines.rows.frame["product_id"])),
-        ParentLinks("customers", "customer.id", known, to_arrow(orders["customer_record_id"].iloc[known])),
+        ParentLinks(
+            "customers",
+            "customer.id",
+            known,
+            to_arrow(customers["customer_record_id"]),
+            to_arrow(customers["customer_id"]),
+        ),
     )

@@ -33,13 +33,15 @@ class BuildContext:
 class ParentLinks:
     """Which records refer to which parents: record ``positions[i]`` needs ``parent_ids[i]`` of ``entity``.
 
-    ``field`` is the field of the document that holds the reference.
+    ``field`` is the field of the document that holds the reference. ``parent_keys`` are the parents' keys in the shop,
+    where those are not the ids: a parent whose id changes before it is acknowledged is found by them.
     """
 
     entity: str
     field: str
     positions: np.ndarray
     parent_ids: pa.StringArray
+    parent_keys: pa.StringArray | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,6 @@ class Built:
     def hashes(self) -> list[bytes]:
         """What the ledger compares: 16 bytes per payload."""
         return hash_texts(self.bodies)
-
-
-def text_column(frame: pd.DataFrame, value: str) -> pd.Series:
-    """Return a text column that holds the same value in every row of a frame."""
-    return pd.Series([value] * len(frame), index=frame.index, dtype=TEXT)
 
 
 def find(values: pd.Series, wanted: pd.Series) -> np.ndarray:

@@ -27,7 +27,8 @@ class RejectedRecord:
     """A record that is not sent, and why.
 
     ``key`` is the shop's id (the extract's key), ``record_id`` the id at Mailchimp; ``waits_for`` names the parent
-    (``entity:record_id``) whose acknowledgement would make another try worthwhile. ``detail`` holds no personal data.
+    (``entity:<record id or shop's key>``) whose acknowledgement would make another try worthwhile. ``detail`` holds no
+    personal data.
     """
 
     entity: str

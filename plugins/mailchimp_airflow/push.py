@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from airflow.sdk import ExceptionRetryPolicy, Param, RetryAction, RetryRule
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.load.errors import PreflightFailed, RunStopped
 
@@ -97,10 +98,11 @@ def begin(store_key: str, context: Mapping[str, Any]) -> int:
     from include.load.runs import begin_run
     from include.load.settle import recover
     from include.load.store import ensure_store, pause_automations
+    from include.mailchimp.errors import ConnectionSettingsError
     from include.mailchimp.retry import RetryPolicy
     from include.shops.profile import ProfileError
-    from include.state.migrate import migrate
-    from include.state.stores import register_store
+    from include.state.migrate import StateNotWritable, migrate
+    from include.state.stores import forget_acknowledgements, register_store
     from mailchimp_airflow.store import open_store
 
     request = run_request(context)
@@ -111,15 +113,17 @@ def begin(store_key: str, context: Mapping[str, Any]) -> int:
             with store.extractor() as extractor:
                 shop, now = extractor.read_store(), extractor.read_at
             preflight.check_currency(store.settings, shop)
-            account = preflight.check_account(store.client, store.settings)
+            account_id = preflight.check_account(store.client, store.settings)
             migrate(store.engine, store.state_schema)
-            ensure_store(store.client, store.settings, shop)
+            created = ensure_store(store.client, store.settings, shop)
             with store.state.begin() as connection:
-                reference = register_store(connection, store.settings, account.account_id)
+                reference = register_store(connection, store.settings, account_id)
+                if created:
+                    forget_acknowledgements(connection, reference.store_ref)
             run = begin_run(store.state, reference.store_ref, request, store.settings, now)
             pause_automations(store.state, store.client, store.settings, run)
             recover(store.state, store.client, reference, timedelta(minutes=store.settings.batch_timeout_minutes))
-    except (SettingsError, ProfileError) as error:
+    except (SettingsError, ProfileError, ConnectionSettingsError, StateNotWritable, AirflowNotFoundException) as error:
         raise PreflightFailed(str(error)) from None
     log.info("run %d covers changes from %s until %s", run.run_ref, run.window_start or "the first", run.window_end)
     return run.run_ref
@@ -138,8 +142,6 @@ def plan(store_key: str, entity: str, run_ref: int, context: Mapping[str, Any]) 
     from include.state.runs import load_run
     from mailchimp_airflow.store import open_store
 
-    if entity not in run_request(context).entities:
-        return []
     with open_store(store_key) as store:
         with store.state.begin() as connection:
             run = load_run(connection, run_ref)
@@ -202,29 +204,32 @@ def confirm(store_key: str, entity: str, run_ref: int) -> dict[str, int]:
     return {name: count for name, count in asdict(summary).items() if name != "entity"} if summary else {}
 
 
-def conclude(store_key: str, run_ref: int | None) -> None:
+def conclude(store_key: str, context: Mapping[str, Any]) -> None:
     """Close a run, let the store's automations work again, and log what the run did.
 
     :param store_key: key of the store.
-    :param run_ref: the run; None when it never began.
-    :raises TooManyRejected: more records were rejected than the store allows.
+    :param context: the task's context.
+    :raises RunStopped: a phase is not finished, or more records were rejected than the store allows.
     """
     from include.load.runs import conclude_run, summary_table
     from include.load.store import resume_automations
-    from include.state.runs import load_run
+    from include.state.migrate import migrate
+    from include.state.runs import find_run
     from mailchimp_airflow.store import open_store
 
-    if run_ref is None:
-        log.info("the run never began: see the log of the task prepare")
-        return
+    dag_run = context["dag_run"]
     with open_store(store_key) as store:
-        with store.state.begin() as connection:
-            run = load_run(connection, run_ref)
+        with migrate(store.engine, store.state_schema).begin() as connection:
+            run = find_run(connection, dag_run.dag_id, dag_run.run_id)
+        if run is None:
+            raise RunStopped("The run never began, nothing was sent: see the log of the task prepare.")
         try:
-            summaries = conclude_run(store.state, run, store.settings)
+            conclusion = conclude_run(store.state, run, store.settings)
         finally:
             resume_automations(store.state, store.client, store.settings, run)
-    log.info("run %d of %s:\n%s", run_ref, store_key, summary_table(summaries))
+    log.info("run %d of %s:\n%s", run.run_ref, store_key, summary_table(conclusion.summaries))
+    if conclusion.failure:
+        raise conclusion.failure
 
 
 def run_request(context: Mapping[str, Any]) -> Any:

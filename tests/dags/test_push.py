@@ -192,3 +192,47 @@ def test_a_store_of_another_integration_is_left_alone(stage: Stage) -> None:
     stage.write("/ecommerce/stores", other, method="POST")
     with pytest.raises(push.PreflightFailed, match="another integration"):
         push.begin("demo", stage.context())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("airflow_database")
+class TestNothingIsLost:
+    def test_a_run_that_cannot_begin_is_a_failed_run(self, stage: Stage) -> None:
+        unknown_audience(stage)
+        assert load_dag().test().state == "failed"
+        assert stage.held() == {}
+
+    def test_a_run_with_a_failed_phase_is_a_failed_run_and_the_next_one_mends_it(self, stage: Stage) -> None:
+        stage.query("ALTER TABLE product_images RENAME TO pictures")
+        stage.query("CREATE VIEW product_images AS SELECT * FROM pictures WHERE 1 / (image_id - image_id) = 0")
+        dag = load_dag()
+        for task in dag.tasks:
+            task.retries = 0
+        assert dag.test().state == "failed"
+        assert stage.query("SELECT state FROM mailchimp.runs") == [("failed",)]
+        stage.query("DROP VIEW product_images")
+        stage.query("ALTER TABLE pictures RENAME TO product_images")
+        run_dag()
+        assert stage.held()["products"] == 509
+
+    def test_entities_that_were_not_chosen_are_still_owed(self, stage: Stage) -> None:
+        run_dag(entities=["customers"], mode="full")
+        assert stage.query("SELECT entity FROM mailchimp.watermark") == [("customers",)]
+        run_dag()
+        assert stage.held()["orders"] > 1_900
+
+    def test_a_window_that_ends_in_the_future_covers_what_is_there_now(self, stage: Stage) -> None:
+        run_dag(until="2090-01-01T00:00:00+00:00")
+        assert stage.query("SELECT count(*) FROM mailchimp.watermark WHERE acknowledged_until > now()") == [(0,)]
+        stage.query("UPDATE products SET title = title || '!' WHERE product_id = 26081")
+        before = stage.operations()
+        run_dag()
+        assert stage.operations() == before + 1
+
+    def test_a_store_that_vanished_at_mailchimp_is_filled_again(self, stage: Stage) -> None:
+        run_dag()
+        held = stage.held()
+        stage.write("/ecommerce/stores/demo-shop", {}, method="DELETE")
+        run_dag()
+        assert stage.held() == held
+        assert stage.mails() == 0

@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.sdk._shared.module_loading import import_string
+from airflow.sdk.exceptions import TaskDeferred
 
+from mailchimp_airflow.operators.push import MailchimpPushOperator
+from mailchimp_airflow.push import Progress
 from mailchimp_airflow.triggers import batches
 from mailchimp_airflow.triggers.batches import MailchimpBatchTrigger
 from tests.include.mailchimp.scripted_server import (
@@ -44,6 +47,10 @@ def events_of(trigger: MailchimpBatchTrigger) -> list[Any]:
     return asyncio.run(collect())
 
 
+def finished(*batch_ids: str) -> dict[str, Any]:
+    return {"status": "finished", "batch_ids": list(batch_ids)}
+
+
 def listing(**phases: str) -> Reply:
     found = [{"id": batch_id, "status": phase} for batch_id, phase in phases.items()]
     return json_reply({"batches": found, "total_items": len(found)})
@@ -56,7 +63,7 @@ def test_it_fires_when_all_are_finished_with_one_call_per_poll(server: ScriptedS
         listing(a="finished", b="finalizing"),
         listing(b="finished"),
     )
-    assert events_of(trigger_for("a", "b")) == [{"status": "finished"}]
+    assert events_of(trigger_for("a", "b")) == [{"status": "finished", "batch_ids": ["a", "b"]}]
     assert len(server.received) == 4
     request = server.received[0]
     assert (request.method, request.path) == ("GET", "/3.0/batches")
@@ -78,7 +85,7 @@ def test_batches_that_are_not_listed_are_asked_for_one_by_one(server: ScriptedSe
         return json_reply({"id": "old", "status": "finished" if polls > 1 else "started"})
 
     server.answer_by(answer)
-    assert events_of(trigger_for("old", "gone", "c")) == [{"status": "finished"}]
+    assert events_of(trigger_for("old", "gone", "c")) == [finished("old", "gone", "c")]
     assert polls == 2
 
 
@@ -91,12 +98,12 @@ def test_long_lists_are_paged_until_all_are_seen(server: ScriptedServer, monkeyp
         return json_reply({"batches": everything[offset : offset + count], "total_items": 35})
 
     server.answer_by(answer)
-    assert events_of(trigger_for("b3", "b17")) == [{"status": "finished"}]
+    assert events_of(trigger_for("b3", "b17")) == [finished("b3", "b17")]
     assert [request.query["offset"] for request in server.received] == ["0", "10"]
 
 
 def test_nothing_to_wait_for(server: ScriptedServer) -> None:
-    assert events_of(trigger_for()) == [{"status": "finished"}]
+    assert events_of(trigger_for()) == [finished()]
     assert server.received == []
 
 
@@ -107,7 +114,7 @@ def test_nothing_to_wait_for(server: ScriptedServer) -> None:
 )
 def test_transient_failures_are_outlasted(server: ScriptedServer, failure: Reply) -> None:
     server.say(failure, failure, listing(a="started"), failure, listing(a="finished"))
-    assert events_of(trigger_for("a")) == [{"status": "finished"}]
+    assert events_of(trigger_for("a")) == [finished("a")]
 
 
 def test_it_gives_up_after_many_failures_in_a_row(server: ScriptedServer) -> None:
@@ -165,7 +172,7 @@ def test_the_deadline_ends_the_wait_also_while_mailchimp_is_down(server: Scripte
 def test_a_deadline_in_the_past_still_asks_once(server: ScriptedServer) -> None:
     server.say(listing(a="finished"))
     past = "2020-01-01T00:00:00+00:00"
-    assert events_of(trigger_for("a", deadline=past)) == [{"status": "finished"}]
+    assert events_of(trigger_for("a", deadline=past)) == [finished("a")]
 
 
 @pytest.mark.parametrize("deadline", ["tomorrow", "2026-11-21T10:00:00"])
@@ -209,16 +216,20 @@ def test_the_interval_grows_to_its_limit(server: ScriptedServer, monkeypatch: py
     monkeypatch.setattr(batches.random, "uniform", lambda _low, high: high)
     events_of(trigger_for("a", poll_interval=2, max_poll_interval=8))
     assert [seconds for seconds in slept if seconds] == [2, 3, 4.5, 6.75, 8, 8]
+    slept.clear()
+    server.say(listing(a="started"), listing(a="finished"))
+    events_of(trigger_for("a", poll_interval=2, first_delay=10))
+    assert [seconds for seconds in slept if seconds] == [10, 2]
 
 
 def test_it_survives_the_way_to_the_triggerer(server: ScriptedServer) -> None:
-    original = trigger_for("a", "b", deadline="2030-01-01T00:00:00+00:00")
+    original = trigger_for("a", "b", deadline="2030-01-01T00:00:00+00:00", first_delay=0.01)
     path, arguments = original.serialize()
     assert path == "mailchimp_airflow.triggers.batches.MailchimpBatchTrigger"
     copy = import_string(path)(**json.loads(json.dumps(arguments)))
     assert copy.serialize() == original.serialize()
     server.say(listing(a="finished", b="finished"))
-    assert events_of(copy) == [{"status": "finished"}]
+    assert events_of(copy) == [finished("a", "b")]
 
 
 def test_netrc_and_environment_do_not_replace_the_credentials(
@@ -228,5 +239,30 @@ def test_netrc_and_environment_do_not_replace_the_credentials(
     netrc.write_text("machine 127.0.0.1 login me password mine\n")
     monkeypatch.setenv("NETRC", str(netrc))
     server.say(listing(a="finished"))
-    assert events_of(trigger_for("a")) == [{"status": "finished"}]
+    assert events_of(trigger_for("a")) == [finished("a")]
     assert "YW55c3RyaW5n" in server.received[0].headers["Authorization"]
+
+
+@pytest.mark.parametrize(
+    ("event", "waiting_for", "delay"),
+    [
+        (finished("a", "b"), ("a", "b"), 10),
+        (finished("a", "b"), ("b",), 10),
+        (finished("a", "b"), ("b", "c"), 0),
+        ({"status": "timeout"}, ("a",), 0),
+        (None, ("a",), 0),
+    ],
+)
+def test_a_task_pauses_before_it_waits_for_batches_just_reported_finished(
+    event: Any, waiting_for: tuple[str, ...], delay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their results cannot be had yet; a trigger that fires at once would send the task round in circles."""
+    progress = Progress(waiting_for=waiting_for, conn_id="mailchimp", patience=timedelta(hours=1))
+    monkeypatch.setattr("mailchimp_airflow.push.push_slice", lambda *_: progress)
+    part = {"number": 0, "records": 10}
+    operator = MailchimpPushOperator(task_id="push", store_key="demo", entity="orders", run_ref=1, part=part)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute_complete(cast("Any", {}), event)
+    trigger = deferred.value.trigger
+    assert isinstance(trigger, MailchimpBatchTrigger)
+    assert (trigger.batch_ids, trigger.first_delay) == (list(waiting_for), delay)

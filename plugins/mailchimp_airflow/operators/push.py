@@ -58,24 +58,31 @@ class MailchimpPushOperator(BaseOperator):
 
         :return: what was done with the slice's records, as counts.
         """
+        return self._work(context, frozenset())
+
+    def execute_complete(self, context: Context, event: Any) -> dict[str, int]:
+        """Read the results of the batches and go on; what the trigger could not do is found out again, and told."""
+        finished = event.get("batch_ids") if isinstance(event, Mapping) else None
+        return self._work(context, frozenset(finished or ()))
+
+    def _work(self, context: Context, finished: frozenset[str]) -> dict[str, int]:
         from mailchimp_airflow.push import push_slice
 
         context["slice"] = f"{self.part['number']} · {self.part['records']:,} {self.entity}"  # type: ignore[typeddict-unknown-key]
         progress = push_slice(self.store_key, self.entity, int(self.run_ref), self.part["number"])
         if progress.counts is None:
-            self._wait(progress)
+            self._wait(progress, finished)
         return progress.counts or {}
 
-    def execute_complete(self, context: Context, event: Any) -> dict[str, int]:
-        """Read the results of the batches and go on; what the trigger could not do is found out again, and told."""
-        return self.execute(context)
-
-    def _wait(self, progress: Progress) -> NoReturn:
+    def _wait(self, progress: Progress, finished: frozenset[str]) -> NoReturn:
+        # Batches that are finished, but whose results cannot be had yet: a trigger without a pause would fire at once.
+        unsettled = finished.issuperset(progress.waiting_for)
         trigger = MailchimpBatchTrigger(
             progress.conn_id,
             list(progress.waiting_for),
             poll_interval=self.poll_interval,
             deadline=(datetime.now(UTC) + progress.patience).isoformat(),
+            first_delay=_PAUSE.total_seconds() if unsettled else 0,
         )
         self.defer(
             # Without a batch to wait for, others hold every place: look again in a while.

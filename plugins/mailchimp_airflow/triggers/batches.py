@@ -39,15 +39,16 @@ class MailchimpBatchTrigger(BaseTrigger):
     """Fires once, when all of the batches are finished or gone.
 
     It asks for all batches with one list call per poll, at an interval that grows by half each time. Events:
-    ``{"status": "finished"}``; ``{"status": "timeout"}`` at the deadline; ``{"status": "error", "message": …}`` when
-    Mailchimp refuses, or cannot be reached many times in a row. It never stops a batch (that would lose its results):
-    a cleared task finds its batches again in the ledger.
+    ``{"status": "finished", "batch_ids": […]}``; ``{"status": "timeout"}`` at the deadline;
+    ``{"status": "error", "message": …}`` when Mailchimp refuses, or cannot be reached many times in a row. It never
+    stops a batch (that would lose its results): a cleared task finds its batches again in the ledger.
 
     :param mailchimp_conn_id: Airflow connection of type `mailchimp`.
     :param batch_ids: the batches to wait for.
     :param poll_interval: seconds before the second poll.
     :param max_poll_interval: seconds that the interval grows to.
     :param deadline: ISO 8601 time with offset, after which it gives up; None: never.
+    :param first_delay: seconds before the first poll.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class MailchimpBatchTrigger(BaseTrigger):
         poll_interval: float = 2,
         max_poll_interval: float = 60,
         deadline: str | None = None,
+        first_delay: float = 0,
     ) -> None:
         super().__init__()
         self.mailchimp_conn_id = mailchimp_conn_id
@@ -64,6 +66,7 @@ class MailchimpBatchTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.max_poll_interval = max_poll_interval
         self.deadline = deadline
+        self.first_delay = first_delay
         # Read here, so that a wrong one fails in the operator and not after the hand-over.
         self._deadline = datetime.fromisoformat(deadline) if deadline else None
         if self._deadline and self._deadline.tzinfo is None:
@@ -79,6 +82,7 @@ class MailchimpBatchTrigger(BaseTrigger):
                 "poll_interval": self.poll_interval,
                 "max_poll_interval": self.max_poll_interval,
                 "deadline": self.deadline,
+                "first_delay": self.first_delay,
             },
         )
 
@@ -92,7 +96,9 @@ class MailchimpBatchTrigger(BaseTrigger):
             self.log.error("waiting for batches failed: %s", type(error).__name__)
             yield TriggerEvent({"status": "error", "message": f"waiting for batches failed: {type(error).__name__}"})
 
-    async def _wait(self) -> dict[str, str]:
+    async def _wait(self) -> dict[str, Any]:
+        if self.first_delay > 0:
+            await asyncio.sleep(self.first_delay)
         connection = await self._connection()
         waiting, interval, failures = set(self.batch_ids), self.poll_interval, 0
         async with aiohttp.ClientSession(
@@ -117,7 +123,7 @@ class MailchimpBatchTrigger(BaseTrigger):
                 # Jitter keeps the triggers of many mapped tasks from polling in step.
                 await asyncio.sleep(min(left, interval * random.uniform(0.8, 1.0)))  # noqa: S311
                 interval = min(interval * _GROWTH, self.max_poll_interval)
-        return {"status": "finished"}
+        return {"status": "finished", "batch_ids": self.batch_ids}
 
     async def _connection(self) -> MailchimpConnection:
         try:

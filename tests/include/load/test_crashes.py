@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from include.load.push import Waiting
 from include.load.settle import recover
@@ -145,6 +146,62 @@ def test_a_batch_that_never_ends_is_given_up_after_its_time(shop: TinyShop, key:
     late = datetime.now(UTC) + timedelta(hours=7)
     push = shop.push(key, clock=lambda: late)
     assert isinstance(push.step(), Waiting)
+    shop.finish(key)
+    assert_all_arrived(shop)
+
+
+def test_a_finished_batch_without_a_link_to_its_results_is_given_up_after_a_grace(
+    shop: TinyShop, key: SliceKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = shop.push(key).step()
+    assert isinstance(waiting, Waiting)
+    shop.wait(waiting)
+    with monkeypatch.context() as patch:
+        patch.setattr(shop.sandbox.state.batches._links, "url", lambda *_: "")
+        assert shop.push(key).step() == waiting
+        assert shop.query("SELECT * FROM batch WHERE state = 'lost'") == []
+        late = datetime.now(UTC) + timedelta(minutes=6)
+        assert isinstance(shop.push(key, clock=lambda: late).step(), Waiting)
+        lost = shop.query("SELECT batch_id FROM batch WHERE state = 'lost'")
+    assert tuple(row["batch_id"] for row in lost) == waiting.batch_ids
+    shop.finish(key)
+    assert_all_arrived(shop)
+
+
+def test_a_batch_given_up_while_it_was_posted_is_stopped(shop: TinyShop, key: SliceKey) -> None:
+    """Its records are free again: should it run later, it would undo what is sent meanwhile."""
+    shop.sandbox.state.batches._seconds = 3600
+    client = shop.new_client()
+
+    def give_up() -> None:
+        client.after_post = None
+        with shop.state.begin() as connection:
+            assert settlement.release(connection, 1)
+
+    client.after_post = give_up
+    waiting = shop.push(key, client).step()
+    assert isinstance(waiting, Waiting)
+    assert set(shop.sandbox.state.batches.batches) == set(waiting.batch_ids)
+    assert shop.query("SELECT state, batch_id FROM batch WHERE batch_ref = 1") == [{"state": "lost", "batch_id": None}]
+    shop.sandbox.state.batches._seconds = 0.01
+    late = datetime.now(UTC) + timedelta(hours=7)
+    shop.push(key, clock=lambda: late).step()
+    shop.finish(key)
+    assert_all_arrived(shop)
+
+
+def test_a_failure_to_count_calls_hides_nothing(
+    shop: TinyShop, key: SliceKey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def break_down(*_: object, **__: object) -> None:
+        raise OperationalError("UPDATE run", {}, Exception("server closed the connection"))
+
+    monkeypatch.setattr("include.load.push.add_run_metrics", break_down)
+    client = shop.new_client()
+    client.before_post = die_at(1)
+    with pytest.raises(Died):
+        shop.push(key, client).step()
+    assert "missing from the run's counters" in caplog.text
     shop.finish(key)
     assert_all_arrived(shop)
 

@@ -68,6 +68,9 @@ def problem(title: str, detail: str = "", errors: list[dict[str, str]] | None = 
         ("PUT", "customers", 500, "", Outcome.TRANSIENT),
         ("PUT", "customers", 403, "<HTML>Access Denied</HTML>", Outcome.TRANSIENT),
         ("PUT", "customers", 403, problem("User Disabled"), Outcome.TRANSIENT),
+        # A page of a server in front of the API says nothing about the record.
+        ("PUT", "products", 404, "<html>nginx</html>", Outcome.TRANSIENT),
+        ("POST", "orders", 404, "not found", Outcome.TRANSIENT),
         ("PUT", "customers", 401, problem("API Key Invalid"), Outcome.TRANSIENT),
         ("PUT", "customers", 0, "", Outcome.UNKNOWN),
         ("PUT", "customers", 418, problem("Teapot", "never seen"), Outcome.INVALID),

@@ -75,6 +75,47 @@ def test_bad_records_are_rejected_alone(shop: TinyShop) -> None:
     assert shop.run("customers")["customers"]["operations"] == 1
     # The address gave the record another id, so the rejection under the shop's own id is about nobody any more.
     assert len(shop.held("customers")) == 5
+    assert shop.query("SELECT * FROM rejected_records") == []
+
+
+def test_an_order_follows_its_customer_whose_address_is_repaired(shop: TinyShop) -> None:
+    shop.add_products(1, 2)
+    shop.add_customers(1, 2)
+    shop.add_orders(1, 2)
+    shop.execute("UPDATE shop_customers SET email = 'broken@' WHERE id = 2")
+    assert shop.run(*ALL)["orders"]["rejected"] == 1
+    shop.execute("UPDATE shop_customers SET email = 'back@shop.test-mail.org', updated_at = now() WHERE id = 2")
+    shop.run("customers")
+    since = shop.query("SELECT now() + interval '1 minute' AS t")[0]["t"]
+    assert shop.run("orders", since=since)["orders"]["acknowledged"] == 1
+    assert shop.query("SELECT * FROM rejected_records") == []
+
+
+def test_an_order_follows_its_customer_that_is_as_before_again(shop: TinyShop) -> None:
+    shop.add_products(1, 2)
+    shop.add_customers(1, 2)
+    shop.run("products", "customers")
+    email = shop.query("SELECT email FROM public.shop_customers WHERE id = 2")[0]["email"]
+    shop.execute("UPDATE shop_customers SET email = 'broken@', updated_at = now() WHERE id = 2")
+    shop.add_orders(1, 2)
+    assert shop.run(*ALL)["orders"]["rejected"] == 1
+    since = shop.query("SELECT now() + interval '1 minute' AS t")[0]["t"]
+    assert shop.run("orders", since=since)["orders"] == {"operations": 0}  # there is no point in reading it yet
+    shop.execute("UPDATE shop_customers SET email = :email, updated_at = now() WHERE id = 2", email=email)
+    assert shop.run("customers")["customers"]["operations"] == 0
+    assert shop.run("orders", since=since)["orders"]["acknowledged"] == 1
+    assert shop.query("SELECT * FROM rejected_records") == []
+
+
+def test_a_rejected_record_the_settings_leave_out_is_listed_no_more(shop: TinyShop) -> None:
+    shop.add_orders(1, 2)
+    shop.run("orders")
+    assert len(shop.query("SELECT * FROM rejected_records")) == 2
+    shop.configure(order_statuses=["shipped"])
+    counts = shop.run("orders")["orders"]
+    assert (counts["skipped"], counts["rejected"]) == (2, 0)
+    assert shop.query("SELECT * FROM rejected_records") == []
+    assert shop.ledger("orders") == {"1": "deleted", "2": "deleted"}
 
 
 def test_refusals_by_mailchimp_are_kept_with_the_reason_and_not_repeated(shop: TinyShop) -> None:

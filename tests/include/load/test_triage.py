@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from include.load.triage import Fate, Limits, Triage, triage
+from include.load.triage import Fate, Limits, Segment, Triage, triage
 from include.state.database import SliceKey, StateDatabase
 from include.state.stores import StoreRef
 from include.transform.records import Built, ParentLinks
@@ -94,3 +94,20 @@ def test_children_of_unknown_parents_wait_for_the_first_of_them(shop: TinyShop) 
     waits = [(one.record_id, one.waits_for, one.field) for one in sorted_.rejections.values()]
     assert waits == [("1", "products:p1", "lines[].product_id"), ("2", "products:p2", "lines[].product_id")]
     assert len(sorted_.sends) == 0
+
+
+def test_children_wait_for_a_parent_under_its_key_in_the_shop_too(shop: TinyShop) -> None:
+    links = ParentLinks("customers", "customer.id", np.array([1]), pa.array(["md5"]), pa.array(["7"]))
+    sorted_ = sort(shop, built([("1", "1", 1), ("2", "2", 1)], parents=[links]), ["1", "2"])
+    (one,) = sorted_.rejections.values()
+    assert (one.record_id, one.waits_for, one.parent_id) == ("2", "customers:7", "md5")
+    assert "customers:7" in one.detail
+
+
+def test_rows_that_are_left_out_or_unchanged_under_another_id_are_named(shop: TinyShop) -> None:
+    payloads = built([("1", "same", 5), ("2", "same", 9), ("3", "3", 1)], rejected=[("4", "md5")])
+    sorted_ = sort(shop, payloads, [str(n) for n in range(6)])
+    whole = Segment(0, 6, slice(0, 0))
+    assert sorted_.left_out(whole) == ["0", "5"]
+    assert sorted_.left_out(Segment(1, 5, slice(0, 0))) == []
+    assert sorted_.unchanged_elsewhere(whole) == ["1"]

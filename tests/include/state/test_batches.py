@@ -4,10 +4,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from include.state.batches import ClaimConflict, NoFreeBatch, claim, count_open, mark_posted, open_batches
 from include.state.database import SliceKey, StateDatabase
+from include.state.ledger import retire
 from include.state.rejected import Rejection
 from include.state.settlement import release
 from include.state.slices import load_slice
@@ -80,6 +81,45 @@ def test_rejecting_a_record_in_flight_is_a_conflict(state: StateDatabase, store:
     bad = Rejection("a", "a", "missing_value", "t", "d")
     with pytest.raises(ClaimConflict), state.begin() as connection:
         claim(connection, store, slice_key, chunk(records(read=1), rejections=[bad]), max_open=4, dag_run_id="r")
+
+
+def test_rows_that_are_left_out_are_rejected_no_more(
+    state: StateDatabase, store: StoreRef, slice_key: SliceKey
+) -> None:
+    """Neither is a record that Mailchimp holds; only one listed because the shop left it out stays."""
+    for name in ("held", "gone"):
+        send(state, store, slice_key, records(name))
+    for name in ("held", "refused", "other", "shared"):
+        send(state, store, slice_key, records(name, version=2, read=1), "invalid")
+    send(state, store, slice_key, records("gone", version=2, read=1), "transient")
+    with state.begin() as connection:
+        retire(connection, store.store_ref, "products", keys=["gone"], seen=[], dag_run_id="r")
+    part = chunk(records(read=2), left_out=["held", "refused", "gone", "shared", "never seen"], seen=["shared"])
+    with state.begin() as connection:
+        claim(connection, store, slice_key, part, max_open=4, dag_run_id="r")
+    assert set(rejections(state)) == {"gone", "other", "shared"}
+    assert ledger(state, "refused")["state"] == "deleted"
+    assert (ledger(state, "held")["on_mailchimp"], ledger(state, "held")["payload_hash"]) == (True, None)
+
+
+def test_an_older_read_does_not_clear_a_rejection(state: StateDatabase, store: StoreRef, slice_key: SliceKey) -> None:
+    send(state, store, slice_key, records("a", read=5), "invalid")
+    with state.begin() as connection:
+        claim(connection, store, slice_key, chunk(records(read=1), left_out=["a"]), max_open=4, dag_run_id="r")
+    assert set(rejections(state)) == {"a"}
+
+
+def test_rejections_under_former_ids_of_unchanged_rows_are_cleared(
+    state: StateDatabase, store: StoreRef, slice_key: SliceKey
+) -> None:
+    """The customer has the address again that Mailchimp knows."""
+    send(state, store, slice_key, records("md5", keys=["5"]))
+    send(state, store, slice_key, records("md5 of a broken one", keys=["5"], read=1), "invalid")
+    part = chunk(records(read=2), unchanged=["5"], seen=["md5"])
+    with state.begin() as connection:
+        claim(connection, store, slice_key, part, max_open=4, dag_run_id="r")
+    assert rejections(state) == {}
+    assert ledger(state, "md5")["state"] == "synced"
 
 
 def test_open_batches_of_an_account_are_limited_under_concurrency(
@@ -158,3 +198,12 @@ def test_slice_lock_dies_with_its_owner(state: StateDatabase, slice_key: SliceKe
         assert (first, second) == (True, False)
     with state.slice_lock(slice_key) as third:
         assert third
+
+
+def test_the_lock_of_a_vanished_host_dies_soon(state: StateDatabase, slice_key: SliceKey) -> None:
+    statements: list[str] = []
+    event.listen(state.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    with state.slice_lock(slice_key) as free:
+        assert free
+    assert "tcp_keepalives_idle = 30" in statements[0]
+    assert "pg_try_advisory_lock" in statements[1]

@@ -128,6 +128,45 @@ def test_waiting_record_is_left_over_once_its_parent_is_held(
         assert leftovers(connection, store.store_ref, "orders") == ["o1"]
 
 
+@pytest.mark.parametrize("broken_id", ["7", "md5 of a broken address"])
+def test_an_order_is_left_over_once_its_customer_is_repaired(
+    state: StateDatabase, store: StoreRef, slice_key: SliceKey, broken_id: str
+) -> None:
+    """The customer's id at Mailchimp comes from its address, so nothing is ever acknowledged under the broken one's."""
+    customers, orders = SliceKey(slice_key.run_ref, "customers", 0), SliceKey(slice_key.run_ref, "orders", 0)
+    old, order = Rejection(broken_id, "7", "missing_value", "t", "d"), waiting_for("customers:7")
+
+    def owed() -> list[str]:
+        with state.begin() as connection:
+            return leftovers(connection, store.store_ref, "orders")
+
+    send(state, store, customers, records("md5 of the first address", keys=["7"], read=-5))
+    with state.begin() as connection:
+        claim(connection, store, customers, chunk(records(), rejections=[old]), max_open=4, dag_run_id="r")
+        claim(connection, store, orders, chunk(records(), rejections=[order]), max_open=4, dag_run_id="r")
+    assert owed() == []  # the shop still has the broken address
+    send(state, store, customers, records("md5 of the new address", keys=["7"], read=1))
+    assert owed() == ["o1"]
+    assert ledger(state, broken_id, "customers")["state"] == "deleted"
+
+
+def test_a_parent_waited_for_by_key_and_id_is_found_by_either(
+    state: StateDatabase, store: StoreRef, slice_key: SliceKey
+) -> None:
+    """Two customers with one address: the ledger names the other one as the record's source."""
+    customers, orders = SliceKey(slice_key.run_ref, "customers", 0), SliceKey(slice_key.run_ref, "orders", 0)
+    order = waiting_for("customers:7", parent_id="md5")
+    with state.begin() as connection:
+        claim(connection, store, orders, chunk(records(), rejections=[order]), max_open=4, dag_run_id="r")
+    send(state, store, customers, records("md5", keys=["9"]))
+    with state.begin() as connection:
+        assert leftovers(connection, store.store_ref, "orders") == ["o1"]
+
+
+def waiting_for(parent: str, parent_id: str | None = None) -> Rejection:
+    return Rejection("o1", "o1", "parent_missing", "t", "d", waits_for=parent, parent_id=parent_id)
+
+
 def test_demoted_parent_is_owed_again(state: StateDatabase, store: StoreRef, slice_key: SliceKey) -> None:
     send(state, store, slice_key, records("a"))
     with state.begin() as connection:

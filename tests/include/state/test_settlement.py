@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
+from include.state.batches import claim
 from include.state.database import SliceKey, StateDatabase
-from include.state.rejected import orphans, top_error_classes, wait_for_parents
+from include.state.rejected import Rejection, orphans, top_error_classes, wait_for_parents
 from include.state.settlement import MAX_ATTEMPTS, Results, settle, unfinished
 from include.state.stores import StoreRef, learned_order_verb
 from tests.include.state.records import answer, chunk, claim_in, ledger, payload_hash, post, records, rejections, send
@@ -57,6 +58,51 @@ def test_success_clears_the_rejection(state: StateDatabase, store: StoreRef, sli
     assert rejections(state)["a"]["detail"] == "said so"
     send(state, store, slice_key, records("a", version=3, read=2))
     assert rejections(state) == {}
+
+
+def test_success_clears_what_the_same_row_yielded_under_other_ids(
+    state: StateDatabase, store: StoreRef, slice_key: SliceKey
+) -> None:
+    send(state, store, slice_key, records("held", keys=["5"]))
+    send(state, store, slice_key, records("held", keys=["5"], version=2, read=1), "invalid")
+    send(state, store, slice_key, records("broken", keys=["5"], read=1), "invalid")
+    send(state, store, slice_key, records("of another", keys=["6"], read=1), "invalid")
+    reject(state, store, slice_key, Rejection("5", "5", "missing_value", "t", "d"), read=1)
+    send(state, store, slice_key, records("mended", keys=["5"], read=2))
+    assert set(rejections(state)) == {"held", "of another"}
+    assert [ledger(state, name)["state"] for name in ("5", "broken", "held", "of another")] == [
+        "deleted",
+        "deleted",
+        "rejected",
+        "rejected",
+    ]
+    assert ledger(state, "broken")["payload_hash"] is None
+
+
+def test_success_does_not_clear_a_rejection_that_was_read_later(
+    state: StateDatabase, store: StoreRef, slice_key: SliceKey
+) -> None:
+    batch_ref = claim_in(state, store, slice_key, chunk(records("good", keys=["5"], read=1)))
+    post(state, batch_ref)
+    reject(state, store, slice_key, Rejection("5", "5", "missing_value", "t", "d"), read=2)
+    assert answer(state, batch_ref, "ok")
+    assert set(rejections(state)) == {"5"}
+    assert ledger(state, "5")["state"] == "rejected"
+
+
+def test_success_does_not_wait_for_a_sibling_that_is_being_changed(
+    state: StateDatabase, store: StoreRef, slice_key: SliceKey
+) -> None:
+    reject(state, store, slice_key, Rejection("5", "5", "missing_value", "t", "d"), read=0)
+    with state.begin() as other:
+        other.execute(text("SELECT FROM ledger WHERE record_id = '5' FOR UPDATE"))
+        send(state, store, slice_key, records("mended", keys=["5"], read=2))
+    assert set(rejections(state)) == {"5"}
+
+
+def reject(state: StateDatabase, store: StoreRef, key: SliceKey, rejection: Rejection, read: float) -> None:
+    with state.begin() as connection:
+        claim(connection, store, key, chunk(records(read=read), rejections=[rejection]), max_open=4, dag_run_id="run-1")
 
 
 def test_the_last_attempt_of_a_run_makes_the_record_visible(

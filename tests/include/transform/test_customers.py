@@ -100,5 +100,12 @@ def test_the_account_changed_last_speaks_for_an_address() -> None:
     assert [document["first_name"] for document in built(newer, ADA)] == ["Augusta"]
 
 
+def test_a_no_from_one_account_of_an_address_holds_for_all() -> None:
+    refused = ADA | {"customer_id": "9", "opted_in": False}
+    agreed = ADA | {"opted_in": True, "updated_at": CHANGED + timedelta(hours=1)}
+    assert [document["opt_in_status"] for document in built(refused, agreed)] == [False]
+    assert [document["opt_in_status"] for document in built(ADA | {"customer_id": "9"}, agreed)] == [True]
+
+
 def test_deleted_customers_are_not_sent() -> None:
     assert built(ADA | {"is_deleted": True}) == []

@@ -165,6 +165,15 @@ def test_a_rejected_order_says_what_it_waits_for() -> None:
     assert rejected.waits_for == "customers:7"
 
 
+def test_links_to_customers_carry_the_key_in_the_shop() -> None:
+    links = {link.entity: link for link in prepare(ORDER).parents}
+    assert links["products"].parent_keys is None
+    assert links["customers"].parent_ids.to_pylist() == [ADA_ID]
+    keys = links["customers"].parent_keys
+    assert keys is not None
+    assert keys.to_pylist() == ["7"]
+
+
 def test_an_incomplete_promotion_is_rejected() -> None:
     [rejected] = prepare(ORDER, promos=(PROMO | {"type": "gift"},)).rejected
     assert rejected.field == "promos[]"

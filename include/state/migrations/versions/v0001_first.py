@@ -30,6 +30,8 @@ CREATE TABLE run (
     dag_run_id text NOT NULL,
     kind text NOT NULL,
     mode text NOT NULL,
+    entities text[] NOT NULL,
+    confirmed text[] NOT NULL DEFAULT '{}',
     window_start timestamptz,
     window_end timestamptz NOT NULL,
     state text NOT NULL DEFAULT 'running' CONSTRAINT state_known CHECK (state IN ('running', 'success', 'failed')),
@@ -111,6 +113,8 @@ CREATE TABLE ledger (
     PRIMARY KEY (store_ref, entity, record_id)
 );
 CREATE INDEX ledger_unfinished ON ledger (store_ref, entity, record_id) WHERE state IN ('pending', 'unknown');
+-- Records by the shop's key where that is not the id: parents that are waited for, rejections that are mended.
+CREATE INDEX ledger_source ON ledger (store_ref, entity, source_key) WHERE source_key IS NOT NULL;
 
 CREATE TABLE rejected (
     store_ref smallint NOT NULL REFERENCES store,
@@ -122,6 +126,7 @@ CREATE TABLE rejected (
     detail text NOT NULL,
     field text,
     waits_for text COLLATE "C",
+    parent_id text COLLATE "C",
     attempts integer NOT NULL DEFAULT 1,
     first_seen_at timestamptz NOT NULL DEFAULT now(),
     last_seen_at timestamptz NOT NULL DEFAULT now(),
@@ -199,8 +204,10 @@ LEFT JOIN LATERAL (
 ) c ON true
 LEFT JOIN LATERAL (
     SELECT count(*) AS batches, sum(operations) AS operations, sum(succeeded) AS acknowledged,
-           sum(rejected) AS rejected
-    FROM batch WHERE batch.run_ref = r.run_ref AND batch.batch_id IS NOT NULL
+           sum(batch.rejected) AS rejected
+    FROM batch
+    JOIN slice ON (slice.run_ref, slice.entity, slice.number) = (batch.run_ref, batch.entity, batch.slice_number)
+    WHERE batch.run_ref = r.run_ref AND batch.batch_id IS NOT NULL
 ) o ON true;
 """
 
