@@ -10,7 +10,7 @@ then orders. A phase begins when the one before it is acknowledged.
 | `plan` | cuts the changed records into slices (tens of thousands each) |
 | `push` | per slice: extract, transform, compare, post batches, **defer** while Mailchimp works, read the results |
 | `confirm` | closes the phase and moves the watermark |
-| `summarise` | prints the run's table; fails the run when too many records were rejected |
+| `summarise` | always: prints the run's table; fails the run when it is incomplete or too much was rejected |
 
 **When something fails**, clear the failed task: it continues where it stopped and sends nothing twice. Records that
 cannot be sent are in the view `mailchimp.rejected_records` with field and reason; they never hold back the others.
