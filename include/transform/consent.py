@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from include.documents.spec import Boolean
 
-#: The consent field of a customer document; reads the column made by :func:`opt_in_status`.
-OPT_IN_STATUS = Boolean("opt_in_status", "opt_in_status")
+#: The consent field of a customer document; reads the column ``consent`` that the functions here make.
+FIELD = Boolean("opt_in_status", "consent")
 
 
-def opt_in_status(opted_in: pd.Series) -> pd.Series:
+def of_customers(opted_in: pd.Series) -> pd.Series:
     """Turn stored consent into the e-commerce field.
 
     Args:
@@ -43,7 +43,7 @@ def common_opt_in(record_ids: pd.Series, opted_in: pd.Series) -> pd.Series:
     return opted_in.mask(record_ids.isin(refused), False)
 
 
-def opt_in_status_of_new(new: pd.Series) -> pd.Series:
+def of_introduced(new: pd.Series) -> pd.Series:
     """Return the field for customers that come into being through an order or cart.
 
     Args:

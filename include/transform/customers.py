@@ -21,7 +21,7 @@ DOCUMENT = Document(
     (
         Text("id", "record_id"),
         Text("email_address", "email"),
-        consent.OPT_IN_STATUS,
+        consent.FIELD,
         Text("company", "company"),
         Text("first_name", "first_name"),
         Text("last_name", "last_name"),
@@ -50,7 +50,7 @@ def prepare(frames: Frames, context: BuildContext) -> Prepared:
         key=customers["customer_id"],
         email=email,
         record_id=customer_ids(email),
-        opt_in_status=consent.opt_in_status(customers["opted_in"]),
+        consent=consent.of_customers(customers["opted_in"]),
         **addresses.customer_columns(customers, frames.related["addresses"]),
     )
     kept, rejected = apply_rules(
@@ -104,6 +104,6 @@ def _one_per_address(customers: pd.DataFrame) -> pd.DataFrame:
     if customers["record_id"].is_unique:
         return customers
     opted_in = consent.common_opt_in(customers["record_id"], customers["opted_in"])
-    customers = customers.assign(opt_in_status=consent.opt_in_status(opted_in))
+    customers = customers.assign(consent=consent.of_customers(opted_in))
     newest = customers.sort_values("updated_at", kind="stable").drop_duplicates("record_id", keep="last")
     return newest.sort_index().reset_index(drop=True)

@@ -36,7 +36,7 @@ DOCUMENT = Document(
         Text("id", "record_id"),
         Object(
             "customer",
-            (Text("id", "customer_record_id"), Text("email_address", "new_email"), consent.OPT_IN_STATUS),
+            (Text("id", "customer_record_id"), Text("email_address", "new_email"), consent.FIELD),
         ),
         Text("landing_site", "landing_site"),
         Text("financial_status", "financial_status"),
@@ -134,7 +134,7 @@ def _with_customer(orders: pd.DataFrame, customers: pd.DataFrame) -> pd.DataFram
         customer_usable=account["usable"].where(~own, introduced["usable"]).fillna(False),
         customer_record_id=account["record_id"].where(~own, introduced["record_id"]),
         new_email=introduced["email"],
-        opt_in_status=consent.opt_in_status_of_new(own),
+        consent=consent.of_introduced(own),
     )
 
 
