@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ class Up:
 
     def __init__(self, state_dir: Path) -> None:
         self.api_port, self.sandbox_port = free_port(), free_port()
+        self.state_dir = state_dir
         self.output = state_dir.parent / "up.log"
         command = [sys.executable, "-m", "local.up", "--state-dir", str(state_dir), "--scale", "small"]
         command += ["--api-port", str(self.api_port), "--sandbox-port", str(self.sandbox_port)]
@@ -97,12 +99,20 @@ def test_the_pool_bounds_the_requests(up: Up, token: str) -> None:
     assert not pools["mailchimp"]["include_deferred"]
 
 
-def test_the_sandbox_answers(up: Up) -> None:
+def ping(up: Up, key: str) -> int:
     request = urllib.request.Request(f"http://127.0.0.1:{up.sandbox_port}/3.0/ping")
-    credentials = base64.b64encode(f"any:{'0' * 32}-us0".encode()).decode()
-    request.add_header("Authorization", f"Basic {credentials}")
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        assert json.load(answer)["health_status"] == "Everything's Chimpy!"
+    request.add_header("Authorization", f"Basic {base64.b64encode(f'any:{key}'.encode()).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refusal:
+        return refusal.code
+
+
+def test_the_sandbox_takes_the_connections_key_and_no_other(up: Up) -> None:
+    secrets = json.loads((up.state_dir / "secrets.json").read_text(encoding="utf-8"))
+    assert ping(up, secrets["mailchimp_key"]) == 200
+    assert ping(up, f"{'0' * 32}-us0") == 401
 
 
 def test_a_stop_leaves_nothing_behind(up: Up) -> None:
