@@ -9,18 +9,7 @@ from include.sandbox.account import Account, Store
 from include.sandbox.audiences import follow_customer
 from include.sandbox.exchange import Call, Routes, existing, page
 from include.sandbox.problems import email_missing, invalid_resource
-from include.sandbox.records import Document
-
-_ADDRESS: Document = {
-    "address1": "",
-    "address2": "",
-    "city": "",
-    "province": "",
-    "province_code": "",
-    "postal_code": "",
-    "country": "",
-    "country_code": "",
-}
+from include.sandbox.records import NO_PLACE, Document
 
 
 def render(store: Store, customer_id: str) -> Document:
@@ -37,7 +26,7 @@ def render(store: Store, customer_id: str) -> Document:
         "last_name": stored.get("last_name", ""),
         "orders_count": orders,
         "total_spent": round(spent, 2),
-        "address": _ADDRESS | stored.get("address", {}),
+        "address": NO_PLACE | stored.get("address", {}),
         "created_at": record.created_at if record else "",
         "updated_at": record.updated_at if record else "",
     }

@@ -11,7 +11,7 @@ from include.sandbox.account import Account, Store
 from include.sandbox.exchange import Call, Routes, existing, page
 from include.sandbox.problems import bad_request, exists, method_not_allowed
 from include.sandbox.products import LAST_CHILD, child_of, merged, without_child
-from include.sandbox.records import Document
+from include.sandbox.records import NO_PLACE, Document
 
 NO_ORDER_PUT = "no-order-put"
 """Option: answer 405 to PUT, as an account would where this young verb isn't there."""
@@ -25,21 +25,7 @@ _FINANCIAL_MAILS = {
 _FULFILLMENT_MAILS = {"shipped": "shipping confirmation"}
 _TEXTS_BEFORE = ("campaign_id", "landing_site", "financial_status", "fulfillment_status", "currency_code")
 _TEXTS_AFTER = ("tracking_code", "processed_at_foreign", "cancelled_at_foreign", "updated_at_foreign")
-_ADDRESS: Document = {
-    "name": "",
-    "address1": "",
-    "address2": "",
-    "city": "",
-    "province": "",
-    "province_code": "",
-    "postal_code": "",
-    "country": "",
-    "country_code": "",
-    "longitude": 0,
-    "latitude": 0,
-    "phone": "",
-    "company": "",
-}
+_ADDRESS: Document = {"name": "", **NO_PLACE, "longitude": 0, "latitude": 0, "phone": "", "company": ""}
 
 
 def _line(store: Store, line: Document) -> Document:

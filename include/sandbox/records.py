@@ -8,6 +8,18 @@ from typing import Any, NamedTuple
 
 Document = dict[str, Any]
 
+#: An address of which nothing is known: the API shows empty text where there is no value.
+NO_PLACE: Document = {
+    "address1": "",
+    "address2": "",
+    "city": "",
+    "province": "",
+    "province_code": "",
+    "postal_code": "",
+    "country": "",
+    "country_code": "",
+}
+
 # Mailchimp attributes orders to campaigns on its own, so these two never compare equal for long.
 _ATTRIBUTED = ("campaign_id", "outreach")
 

@@ -4,20 +4,9 @@ from include.mailchimp.contract import StoreCreate, StoreUpdate
 from include.sandbox.account import Account
 from include.sandbox.exchange import Call, Routes, existing, page
 from include.sandbox.problems import UNABLE, bad_request, exists, invalid_resource
-from include.sandbox.records import Document
+from include.sandbox.records import NO_PLACE, Document
 
-_ADDRESS: Document = {
-    "address1": "",
-    "address2": "",
-    "city": "",
-    "province": "",
-    "province_code": "",
-    "postal_code": "",
-    "country": "",
-    "country_code": "",
-    "longitude": 0,
-    "latitude": 0,
-}
+_ADDRESS: Document = {**NO_PLACE, "longitude": 0, "latitude": 0}
 _DEFAULTS: Document = {
     "id": "",
     "list_id": "",
