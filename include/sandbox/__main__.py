@@ -57,6 +57,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--latency", type=float, default=0, help="seconds added to each request")
     parser.add_argument("--no-order-put", action="store_true", help="answer 405 to PUT of orders")
     parser.add_argument("--campaign", action="append", default=[], help="id of a campaign that orders may name")
+    parser.add_argument("--crowd", type=int, default=0, help="synthetic contacts in the first audience")
+    parser.add_argument(
+        "--crowd-address",
+        default=default.crowd_address,
+        help="their addresses; {number} stands for a number (default %(default)s)",
+    )
+    parser.add_argument(
+        "--webhook-retry-seconds",
+        type=float,
+        default=default.webhook_retry_seconds,
+        help="pause after a failed delivery of a webhook, doubled each time (default %(default)s)",
+    )
     return parser
 
 
@@ -82,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             latency_seconds=chosen.latency,
             no_order_put=chosen.no_order_put,
             campaigns=tuple(chosen.campaign),
+            crowd=chosen.crowd,
+            crowd_address=chosen.crowd_address,
+            webhook_retry_seconds=chosen.webhook_retry_seconds,
         )
     except OSError as error:
         address = f"{chosen.host}:{chosen.port}"

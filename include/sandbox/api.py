@@ -8,9 +8,25 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from include.sandbox import audiences, customers, orders, products, stores
+from include.sandbox import (
+    audiences,
+    campaigns,
+    carts,
+    customers,
+    groups,
+    members,
+    merge_fields,
+    orders,
+    products,
+    promotions,
+    reports,
+    segments,
+    stores,
+    tags,
+    webhooks,
+)
 from include.sandbox.account import Account
-from include.sandbox.exchange import Call, Handler, Routes, filtered
+from include.sandbox.exchange import Call, Handler, Routes, filtered, lock_for
 from include.sandbox.problems import Problem, method_not_allowed, not_found, server_error
 from include.sandbox.records import Document, pack
 
@@ -50,12 +66,18 @@ def account_root(call: Call) -> Document:
         "pricing_plan_type": "monthly",
         "account_timezone": "UTC",
         "total_subscribers": sum(
-            audiences.count_by_status(call.account, list_id).get("subscribed", 0) for list_id in call.account.audiences
+            audiences.count_by_status(call.account, list_id).get("subscribed", 0) for list_id in call.account.lists
         ),
     }
 
 
 OWN_ROUTES: Routes = {"/": {"GET": account_root}, "/ping": {"GET": ping}}
+_FAMILIES = (
+    OWN_ROUTES,
+    *(part.ROUTES for part in (audiences, members, tags, merge_fields, groups, segments, webhooks)),
+    *(part.ROUTES for part in (stores, products, customers, orders, carts, promotions)),
+    *(part.ROUTES for part in (campaigns, reports)),
+)
 
 
 class Api:
@@ -67,7 +89,7 @@ class Api:
         self.counts: Counter[str] = Counter()
         self._count_lock = threading.Lock()
         self._tree: Node = {}
-        for family in (OWN_ROUTES, audiences.ROUTES, stores.ROUTES, products.ROUTES, customers.ROUTES, orders.ROUTES):
+        for family in _FAMILIES:
             self.add(family)
 
     def add(self, routes: Routes) -> None:
@@ -107,7 +129,7 @@ class Api:
             route, ids, handlers = self._find(path)
             handler = _choose(handlers, method)
             call = Call(self.account, method, body, query, ids, self.options, base_url)
-            with self.account.lock:
+            with lock_for(handler, self.account):
                 document = handler(call)
             if document is None:
                 return Reply(204, b"", route)

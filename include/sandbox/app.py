@@ -7,16 +7,20 @@ import logging
 import re
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, Response
 
-from include.sandbox import page
+from include.sandbox import campaigns, page
+from include.sandbox.account import DEFAULT_LIST
 from include.sandbox.api import Reply
 from include.sandbox.archives import RESULTS_PATH
-from include.sandbox.problems import Problem, key_invalid, key_missing, too_many_connections
+from include.sandbox.control import add_control
+from include.sandbox.faults import Answered, Fault
+from include.sandbox.problems import Problem, key_invalid, key_missing, server_error, too_many_connections
 from include.sandbox.records import pack
 from include.sandbox.state import Sandbox
 
@@ -60,6 +64,19 @@ def build_app(sandbox: Sandbox) -> FastAPI:
             by_kind = dict(account.mails_by_kind)
             return {"total": sum(by_kind.values()), "by_kind": by_kind, "mails": list(account.mails)}
 
+    @app.post("/sandbox/remind")
+    def remind(after_seconds: float = 0) -> dict[str, int]:
+        return {"mails": sandbox.remind(after_seconds)}
+
+    @app.post("/sandbox/campaigns")
+    def send_campaign(list_id: str = DEFAULT_LIST, title: str = "News", hours_ago: float = 24) -> dict[str, Any]:
+        sent_at = datetime.now(UTC) - timedelta(hours=hours_ago)
+        campaign_id = campaigns.send_campaign(sandbox.account, list_id, title=title, sent_at=sent_at)
+        active = campaigns.let_react(sandbox.account, campaign_id)
+        sandbox.save()
+        return {"campaign_id": campaign_id, "sent": len(sandbox.account.mailing_for(campaign_id)), "active": active}
+
+    add_control(app, sandbox)
     return app
 
 
@@ -100,8 +117,13 @@ async def _reply(sandbox: Sandbox, request: Request, path: str, body: bytes, ins
     def answer() -> Reply:
         fault = sandbox.fault(method, path) if sandbox.fault else None
         base_url = str(request.base_url).rstrip("/")
+        planned = None if fault else sandbox.faults.on_call(method)
+        if isinstance(planned, Answered):
+            return Reply(planned.status, planned.body, "fault")
         reply = fault or sandbox.api.answer(method, path, dict(request.query_params), body, instance, base_url)
         sandbox.save()
+        if planned is Fault.SERVER_ERROR:
+            return Reply(500, pack(server_error().document(instance)), reply.route)
         return reply
 
     return await run_in_threadpool(answer)
@@ -142,6 +164,8 @@ def _response(reply: Reply, instance: str) -> Response:
     if reply.status == 204:
         return Response(status_code=204, headers=headers)
     kind = "application/problem+json" if reply.status >= 400 else "application/json"
+    if reply.body.startswith(b"<"):
+        kind = "text/html"
     headers["Content-Type"] = f"{kind}; charset=utf-8"
     return Response(reply.body, reply.status, headers)
 
@@ -152,9 +176,12 @@ def _download(sandbox: Sandbox, batch_id: str, request: Request) -> Response:
     batch = sandbox.batches.batches.get(batch_id)
     if refusal is None and batch is None:
         refusal = "NoSuchKey"
+    archive = sandbox.faults.on_download(batch.archive) if refusal is None and batch is not None else None
+    if refusal is None and archive is None:
+        refusal = "ExpiredToken"
     sandbox.traffic.downloads[refusal or "ok"] += 1
-    if refusal is not None or batch is None:
+    if refusal is not None:
         status = {"SignatureDoesNotMatch": 403, "NoSuchKey": 404}.get(refusal or "", 400)
         xml = f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{refusal}</Code></Error>"
         return Response(xml, status, media_type="application/xml")
-    return Response(batch.archive, media_type="application/x-gzip")
+    return Response(archive, media_type="application/x-gzip")

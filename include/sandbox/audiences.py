@@ -1,19 +1,24 @@
-"""Audiences ("lists") and their members: /lists, /lists/{id}, /lists/{id}/members.
+"""Audiences ("lists"): /lists, /lists/{id}, and how their members follow customers and the outside world.
 
 Members come into being through customers, by Mailchimp's opt-in rules: an address that is new to the audience becomes
 ``subscribed`` (``pending`` where the audience asks for double opt-in) with a true ``opt_in_status``, otherwise
 ``transactional``. A later true lifts a transactional member; nothing else ever changes a member's status from here.
+What the API's own member calls do is in ``members``.
 """
 
 import hashlib
-from collections import Counter
+import zlib
+from typing import Literal
 
-from include.sandbox.account import Account
+from include.sandbox.account import Account, Audience
 from include.sandbox.exchange import Call, Routes, existing, page
-from include.sandbox.problems import bad_request
 from include.sandbox.records import Document, now
 
 STATUSES = ("subscribed", "unsubscribed", "cleaned", "pending", "transactional", "archived")
+_NAMES = (("FNAME", "first_name"), ("LNAME", "last_name"))
+CONFIRMATION = "opt-in confirmation"
+CROWD_ADDRESS = "crowd{number}@crowd-demo.shop"
+Source = Literal["E-Commerce", "API - Generic", "Hosted Signup Form", "Import"]
 
 
 def subscriber_hash(email: str) -> str:
@@ -21,133 +26,142 @@ def subscriber_hash(email: str) -> str:
     return hashlib.md5(email.strip().lower().encode(), usedforsecurity=False).hexdigest()
 
 
+def member_of(call: Call) -> str:
+    """Return the id of the member that the path means; it also takes the address itself."""
+    name = call.ids["subscriber_hash"]
+    return subscriber_hash(name) if "@" in name else name.lower()
+
+
+def new_member(email: str, source: Source) -> Document:
+    """Return the document of a contact of whom nothing but the address is known."""
+    return {"email_address": email, "merge_fields": {}, "source": source}
+
+
 def follow_customer(account: Account, list_id: str, customer: Document) -> None:
-    """Apply a customer's ``opt_in_status`` to the audience (contract: rules of the customers resource)."""
-    members = account.members_of(list_id)
+    """Apply a customer's ``opt_in_status`` to the audience (contract: rules of the customers resource).
+
+    An address that was permanently deleted stays away (inferred: it can't come back by any call).
+    """
+    audience = account.audience_for(list_id)
     member_id = subscriber_hash(customer["email_address"])
-    known = members.get(member_id)
+    known = audience.members.get(member_id)
     opted_in = bool(customer.get("opt_in_status"))
-    if known is not None and not (opted_in and known["status"] == "transactional"):
+    lifts = ("transactional", "archived") if account.revives_archived else ("transactional",)
+    liftable = known is not None and known["status"] in lifts and not known.get("in_compliance")
+    if member_id in audience.forgotten or (known is not None and not (opted_in and liftable)):
         return
-    double_optin = existing(account.audiences, list_id)["double_optin"]
+    double_optin = existing(account.lists, list_id)["double_optin"]
     status = ("pending" if double_optin else "subscribed") if opted_in else "transactional"
-    members.put(
-        member_id,
-        {
-            "email_address": customer["email_address"],
-            "status": status,
-            "merge_fields": {"FNAME": customer.get("first_name", ""), "LNAME": customer.get("last_name", "")},
-            "timestamp_opt": now() if status == "subscribed" else "",
-        },
-    )
+    before = known or new_member(customer["email_address"], "E-Commerce")
+    names = {tag: customer[name] for tag, name in _NAMES if customer.get(name)}
+    member = {**before, "status": status, "merge_fields": before["merge_fields"] | names}
+    member["timestamp_opt"] = now() if status == "subscribed" else ""
+    audience.save_member(member_id, member, "ecommerce")
     if status == "pending":
-        account.mail("opt-in confirmation", list_id, member_id)
+        account.mail(CONFIRMATION, list_id, member_id)
 
 
-def set_status(account: Account, list_id: str, email: str, status: str) -> None:
-    """Change a member's status from outside the API, as the contact itself or Mailchimp would (for tests)."""
-    members = account.members_of(list_id)
-    member_id = subscriber_hash(email)
-    known = members.get(member_id) or {"email_address": email, "merge_fields": {}, "timestamp_opt": ""}
-    members.put(member_id, {**known, "status": status})
+def set_status(account: Account, list_id: str, email: str, status: str, *, by_contact: bool = False) -> None:
+    """Change a member's status from outside the API, as the contact itself or Mailchimp would (for tests).
+
+    Args:
+        account: the account; its lock is taken.
+        list_id: the audience.
+        email: whose status; an unknown address becomes a member.
+        status: any of ``STATUSES``.
+        by_contact: the contact did it. Once it unsubscribed itself or complained, or Mailchimp found its address dead
+            (``cleaned``), no call of the API subscribes it again, until it subscribes itself.
+    """
+    with account.lock:
+        audience = account.audience_for(list_id)
+        member_id = subscriber_hash(email)
+        member = audience.members.get(member_id) or new_member(email, "Hosted Signup Form")
+        member["status"] = status
+        if status == "cleaned" or (by_contact and status == "unsubscribed"):
+            member["in_compliance"] = True
+        elif by_contact and status == "subscribed":
+            member.pop("in_compliance", None)
+            member["timestamp_opt"] = now()
+        audience.save_member(member_id, member, "contact" if by_contact else "mailchimp")
+
+
+def gather(account: Account, list_id: str, size: int, address: str = CROWD_ADDRESS) -> None:
+    """Put a crowd of contacts into an audience, and the groups it chose from (see ``crowd``).
+
+    Args:
+        account: the account; its lock is taken.
+        list_id: the audience.
+        size: how many contacts.
+        address: makes an address of a ``number``; with the shop's own pattern the crowd are its customers.
+    """
+    from include.sandbox import crowd  # only who wants a crowd pays for numpy
+
+    people = crowd.Crowd(size, address)
+    category_id, title = crowd.CATEGORY
+    with account.lock:
+        audience = account.audience_for(list_id)
+        audience.records["categories"].put(category_id, {"title": title, "type": "checkboxes"})
+        for interest_id, name in crowd.GROUPS.items():
+            audience.records["interests"].put(interest_id, {"name": name, "category_id": category_id})
+        audience.join(people)
 
 
 def count_by_status(account: Account, list_id: str) -> dict[str, int]:
     """Return how many members have each status (only those that occur)."""
-    members = account.members_of(list_id)
-    return dict(Counter(existing(members, member_id)["status"] for member_id in list(members)))
+    return {status: number for status, number in account.audience_for(list_id).statuses.items() if number}
 
 
-def _audience(account: Account, list_id: str) -> Document:
-    stored = existing(account.audiences, list_id)
-    counts = count_by_status(account, list_id)
+def _render(account: Account, audience: Audience) -> Document:
+    stored = existing(account.lists, audience.id)
+    counts = count_by_status(account, audience.id)
+    created_at = getattr(account.lists.record(audience.id), "created_at", "")
+    left = {"unsubscribe_count": counts.get("unsubscribed", 0), "cleaned_count": counts.get("cleaned", 0)}
+    member_count = counts.get("subscribed", 0)
     return {
-        "id": list_id,
+        "id": audience.id,
+        "web_id": zlib.crc32(audience.id.encode()),
         "name": stored["name"],
         "permission_reminder": "You bought something in our shop.",
+        "use_archive_bar": True,
+        "notify_on_subscribe": "",
+        "notify_on_unsubscribe": "",
+        "date_created": created_at,
+        "list_rating": 0,
         "email_type_option": False,
         "double_optin": stored["double_optin"],
         "has_welcome": False,
         "marketing_permissions": False,
-        "date_created": getattr(account.audiences.record(list_id), "created_at", ""),
         "visibility": "prv",
         "stats": {
-            "member_count": counts.get("subscribed", 0),
+            "member_count": member_count,
             "total_contacts": sum(counts.values()),
-            "unsubscribe_count": counts.get("unsubscribed", 0),
-            "cleaned_count": counts.get("cleaned", 0),
+            **left,
+            # No campaign is taken to have been sent since the audience was made.
+            "member_count_since_send": member_count,
+            **{f"{name}_since_send": number for name, number in left.items()},
             "campaign_count": 0,
             "campaign_last_sent": "",
-            "merge_field_count": 2,
+            "merge_field_count": len(audience.records["merge_fields"]),
+            "avg_sub_rate": 0,
+            "avg_unsub_rate": 0,
+            "target_sub_rate": 0,
             "open_rate": 0,
             "click_rate": 0,
+            "last_sub_date": audience.last_subscribed,
+            "last_unsub_date": audience.last_unsubscribed,
         },
-    }
-
-
-def _member(account: Account, list_id: str, member_id: str) -> Document:
-    members = account.members_of(list_id)
-    stored = existing(members, member_id)
-    names = stored["merge_fields"]
-    return {
-        "id": member_id,
-        "email_address": stored["email_address"],
-        "unique_email_id": member_id[:10],
-        "contact_id": hashlib.md5(f"{list_id} {member_id}".encode(), usedforsecurity=False).hexdigest(),
-        "full_name": f"{names.get('FNAME', '')} {names.get('LNAME', '')}".strip(),
-        "email_type": "html",
-        "status": stored["status"],
-        "merge_fields": names,
-        "stats": {"avg_open_rate": 0, "avg_click_rate": 0},
-        "ip_signup": "",
-        "timestamp_signup": "",
-        "ip_opt": "",
-        "timestamp_opt": stored["timestamp_opt"],
-        "member_rating": 2,
-        "last_changed": getattr(members.record(member_id), "updated_at", ""),
-        "language": "",
-        "vip": False,
-        "email_client": "",
-        "source": "E-Commerce",
-        "tags_count": 0,
-        "tags": [],
-        "list_id": list_id,
     }
 
 
 def list_audiences(call: Call) -> Document:
     """GET /lists."""
-    return page(call, "lists", list(call.account.audiences), lambda list_id: _audience(call.account, list_id))
+    account = call.account
+    return page(call, "lists", list(account.lists), lambda list_id: _render(account, account.audience_for(list_id)))
 
 
 def get_audience(call: Call) -> Document:
     """GET /lists/{list_id}."""
-    return _audience(call.account, call.ids["list_id"])
+    return _render(call.account, call.audience)
 
 
-def list_members(call: Call) -> Document:
-    """GET /lists/{list_id}/members, filter ``status`` (archived members only by their status)."""
-    account, list_id = call.account, call.ids["list_id"]
-    existing(account.audiences, list_id)
-    wanted = call.query.get("status", "")
-    if wanted and wanted not in STATUSES:
-        raise bad_request(f"The status parameter must be one of: {', '.join(STATUSES)}.")
-    members = account.members_of(list_id)
-    status_of = {member_id: existing(members, member_id)["status"] for member_id in list(members)}
-    ids = [one for one, status in status_of.items() if status == wanted or (not wanted and status != "archived")]
-    return page(call, "members", ids, lambda one: _member(account, list_id, one), {"list_id": list_id})
-
-
-def get_member(call: Call) -> Document:
-    """GET /lists/{list_id}/members/{subscriber_hash}; the path also takes the address itself."""
-    list_id, member_id = call.ids["list_id"], call.ids["subscriber_hash"]
-    existing(call.account.audiences, list_id)
-    return _member(call.account, list_id, subscriber_hash(member_id) if "@" in member_id else member_id)
-
-
-ROUTES: Routes = {
-    "/lists": {"GET": list_audiences},
-    "/lists/{list_id}": {"GET": get_audience},
-    "/lists/{list_id}/members": {"GET": list_members},
-    "/lists/{list_id}/members/{subscriber_hash}": {"GET": get_member},
-}
+ROUTES: Routes = {"/lists": {"GET": list_audiences}, "/lists/{list_id}": {"GET": get_audience}}

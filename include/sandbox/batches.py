@@ -15,13 +15,17 @@ from urllib.parse import parse_qsl
 
 from include.mailchimp.contract import Batch as BatchRequest
 from include.mailchimp.contract import Operation
-from include.sandbox.api import Api
+from include.sandbox.api import Api, Reply
 from include.sandbox.archives import Links, build_archive, entry
 from include.sandbox.exchange import Call, page
-from include.sandbox.problems import bad_request, not_found
-from include.sandbox.records import Document, now
+from include.sandbox.faults import TOO_MANY_PENDING_TEXT, Doom, Fault, Faults
+from include.sandbox.problems import bad_request, not_found, server_error
+from include.sandbox.records import Document, now, pack
 
 MAX_PENDING = 500
+StandIn = Callable[[str, str], Reply | None]
+"""Answers a method and a path instead of the API, or leaves them to it with None."""
+
 _CHUNK = 20  # operations executed under one hold of the account's lock: direct calls wait a few milliseconds at most
 
 log = logging.getLogger(__name__)
@@ -41,6 +45,8 @@ class Batch:
     completed_at: str = ""
     archive: bytes = b""
     stopped: threading.Event = field(default_factory=threading.Event)
+    doom: Doom = field(default_factory=Doom)
+    stuck: bool = False
 
 
 class BatchQueue:
@@ -53,6 +59,7 @@ class BatchQueue:
         seed: of the shuffling.
         retention: seconds after which a finished batch is forgotten.
         save: called with the batch whenever it should be written to the file (``archive`` or ``stopped`` set at last).
+        faults: what befalls batches.
     """
 
     def __init__(
@@ -63,8 +70,11 @@ class BatchQueue:
         seed: int | None,
         retention: float = 7 * 86400,
         save: Callable[[Batch], None] = lambda batch: None,
+        faults: Faults | None = None,
     ) -> None:
         self.batches: dict[str, Batch] = {}
+        self.fault: StandIn | None = None
+        self._faults = faults or Faults()
         self._api = api
         self._links = links
         self._seconds = seconds
@@ -93,6 +103,10 @@ class BatchQueue:
             self._wake.notify_all()
         self._worker.join(timeout=10)
 
+    def unfinished(self) -> list[Batch]:
+        """Return the batches that Mailchimp hasn't finished, oldest first; any thread may ask."""
+        return [batch for batch in list(self.batches.values()) if batch.status != "finished"]
+
     def restore(self, batch: Batch) -> None:
         """Take over a batch from the file."""
         self.batches[batch.id] = batch
@@ -100,9 +114,9 @@ class BatchQueue:
             self._due[batch.id] = time.monotonic() + self._retention
 
     def _purge(self) -> None:
-        expired = [batch_id for batch_id, due in self._due.items() if due < time.monotonic()]
-        for batch_id in expired:
-            self._forget(self.batches[batch_id])
+        for batch_id, due in list(self._due.items()):
+            if due < time.monotonic() and (batch := self.batches.get(batch_id)):
+                self._forget(batch)
 
     def _forget(self, batch: Batch) -> None:
         batch.stopped.set()
@@ -112,21 +126,25 @@ class BatchQueue:
 
     def _create(self, call: Call) -> Document:
         """POST /batches: the shape of all operations is checked before any is run."""
-        call.parse(BatchRequest)
-        if sum(batch.status != "finished" for batch in self.batches.values()) >= MAX_PENDING:
-            raise bad_request("You have more than 500 pending batches.")
+        request = call.parse(BatchRequest)
+        if len(self.unfinished()) >= MAX_PENDING:
+            raise bad_request(TOO_MANY_PENDING_TEXT)
+        doom = self._faults.on_post(request.operations)
         body = call.body.encode() if isinstance(call.body, str) else call.body
-        batch = Batch(secrets.token_hex(5), now(), body)
+        batch = Batch(secrets.token_hex(5), now(), body, doom=doom)
         self.batches[batch.id] = batch
         self._save(batch)
         with self._wake:
             self._wake.notify_all()
+        if Fault.REPLY_LOST in doom:
+            raise server_error()
         return self._render(batch, call)
 
     def _list(self, call: Call) -> Document:
         """GET /batches, oldest first."""
         self._purge()
-        return page(call, "batches", list(self.batches), lambda one: self._render(self.batches[one], call))
+        found = dict(self.batches)  # the worker may forget one meanwhile
+        return page(call, "batches", list(found), lambda one: self._render(found[one], call))
 
     def _get(self, call: Call) -> Document:
         """GET /batches/{id}: each time with a new link to the results."""
@@ -144,7 +162,7 @@ class BatchQueue:
         return batch
 
     def _render(self, batch: Batch, call: Call) -> Document:
-        done = batch.status == "finished"
+        linked = batch.status == "finished" and Fault.LINK_MISSING not in batch.doom
         return {
             "id": batch.id,
             "status": batch.status,
@@ -153,14 +171,14 @@ class BatchQueue:
             "errored_operations": batch.errored,
             "submitted_at": batch.submitted_at,
             "completed_at": batch.completed_at,
-            "response_body_url": self._links.url(call.base_url, batch.id) if done else "",
+            "response_body_url": self._links.url(call.base_url, batch.id) if linked else "",
         }
 
     def _next(self) -> Batch | None:
         with self._wake:
             while not self._closing.is_set():
-                for batch in list(self.batches.values()):
-                    if batch.status != "finished":
+                for batch in self.unfinished():
+                    if not batch.stuck:
                         return batch
                 self._wake.wait()
         return None
@@ -174,6 +192,9 @@ class BatchQueue:
                 self._forget(batch)
 
     def _run(self, batch: Batch) -> None:
+        if Fault.BATCH_DROPPED in batch.doom:
+            self._forget(batch)
+            return
         begun = time.monotonic()
         batch.status, batch.finished, batch.errored = "preprocessing", 0, 0
         operations = BatchRequest.model_validate_json(batch.request).operations
@@ -181,12 +202,22 @@ class BatchQueue:
         self._until(begun + self._seconds * 0.25, batch)
         batch.total = len(operations)
         batch.status = "started"
+        if Fault.BATCH_NEVER_ENDS in batch.doom:
+            self._execute(batch, operations[: len(operations) // 2])
+            batch.stuck = True
+            return
         entries = self._execute(batch, operations)
+        if Fault.RESULTS_MISSING in batch.doom:
+            missing = set(batch.doom.victims(len(entries)))
+            entries = [one for number, one in enumerate(entries) if number not in missing]
         self._until(begun + self._seconds * 0.75, batch)
         batch.status = "finalizing"
         archive = build_archive(batch.id, entries, self._chance)
         self._until(begun + self._seconds, batch)
         if batch.stopped.is_set() or self._closing.is_set():
+            return
+        if Fault.BATCH_VANISHED in batch.doom:
+            self._forget(batch)
             return
         batch.archive, batch.request, batch.completed_at = archive, b"", now()
         self._save(batch)
@@ -196,21 +227,31 @@ class BatchQueue:
 
     def _execute(self, batch: Batch, operations: list[Operation]) -> list[str]:
         entries: list[str] = []
+        failing = batch.doom.victims(len(operations)) if Fault.OPERATIONS_FAIL in batch.doom else ()
+        executed = {victim: bool(number % 2) for number, victim in enumerate(failing)}
         for start in range(0, len(operations), _CHUNK):
             if batch.stopped.is_set() or self._closing.is_set():
                 break
             with self._api.account.lock:
-                entries += [self._one(batch, operation) for operation in operations[start : start + _CHUNK]]
+                entries += [
+                    self._one(batch, operation, executed.get(number))
+                    for number, operation in enumerate(operations[start : start + _CHUNK], start)
+                ]
             time.sleep(0.0002)  # the lock is not fair: let a waiting call have it
         return entries
 
-    def _one(self, batch: Batch, operation: Operation) -> str:
+    def _one(self, batch: Batch, operation: Operation, executed: bool | None = None) -> str:
+        """Execute an operation and return its result: a 500 where `executed` says whether it was all the same."""
         path, _, text = operation.path.partition("?")
         query = {name: str(value) for name, value in operation.params.items()}
         query |= dict(parse_qsl(text))
         if path.startswith("/batches"):
             path = "/a-batch-holds-no-batches"
-        reply = self._api.answer(operation.method, path, query, operation.body, "")
+        reply = self.fault(operation.method, path) if self.fault else None
+        if reply is None and executed is not False:
+            reply = self._api.answer(operation.method, path, query, operation.body, "")
+        if reply is None or executed is not None:
+            reply = Reply(500, pack(server_error().document("")), "failed on the way")
         batch.finished += 1
         batch.errored += reply.status >= 400
         self._api.count(f"operation {operation.method}", reply.route, reply.status)

@@ -1,12 +1,13 @@
 """One API call, however it arrived (HTTP or an operation in a batch): request, reply, routes, paging, filters."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from include.sandbox.account import Account, Store
+from include.sandbox.account import Account, Audience, Store
 from include.sandbox.problems import Problem, bad_request, from_validation, not_found
 from include.sandbox.records import Document, Records
 
@@ -36,6 +37,14 @@ class Call:
             raise not_found()
         return self.account.store_for(store_id)
 
+    @property
+    def audience(self) -> Audience:
+        """The audience of the path; 404 when there is none."""
+        list_id = self.ids["list_id"]
+        if list_id not in self.account.lists:
+            raise not_found()
+        return self.account.audience_for(list_id)
+
     def parse(self, model: type[Model]) -> Model:
         """Validate the body; raises the Problem that Mailchimp would answer."""
         try:
@@ -55,6 +64,20 @@ class Call:
 
 Handler = Callable[[Call], Document | None]
 """Answers a call with the document of a 200, or None for a 204."""
+
+_SELF_LOCKING: set[Handler] = set()
+
+
+def self_locking(handler: Handler) -> Handler:
+    """Mark a handler that takes the account's lock itself, because it does something slow without it."""
+    _SELF_LOCKING.add(handler)
+    return handler
+
+
+def lock_for(handler: Handler, account: Account) -> AbstractContextManager[Any]:
+    """Return what has to be held while a handler runs."""
+    return nullcontext() if handler in _SELF_LOCKING else account.lock
+
 
 Routes = Mapping[str, Mapping[str, Handler]]
 """Path template → method → handler."""
@@ -76,12 +99,18 @@ def page(
     extra: Mapping[str, Any] | None = None,
 ) -> Document:
     """Return one page of a collection: ``{<name>: […], total_items}`` by ``count`` (≤ 1000) and ``offset``."""
+    start, end = bounds(call)
+    items = [render(record_id) for record_id in ids[start:end]]
+    return {name: items, **(extra or {}), "total_items": len(ids)}
+
+
+def bounds(call: Call) -> tuple[int, int]:
+    """Return the positions at which the page that was asked for starts and ends."""
     count = _number(call.query, "count", DEFAULT_COUNT)
     offset = _number(call.query, "offset", 0)
     if count > MAX_COUNT:
         raise bad_request(f"The count parameter must not be greater than {MAX_COUNT}.")
-    items = [render(record_id) for record_id in ids[offset : offset + count]]
-    return {name: items, **(extra or {}), "total_items": len(ids)}
+    return offset, offset + count
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:

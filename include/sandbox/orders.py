@@ -6,12 +6,12 @@
 """
 
 from include.mailchimp.contract import Order, OrderLine, OrderLinePatch, OrderPatch
-from include.sandbox import customers
 from include.sandbox.account import Account, Store
 from include.sandbox.exchange import Call, Routes, existing, page
-from include.sandbox.problems import bad_request, exists, method_not_allowed
+from include.sandbox.problems import exists, method_not_allowed
 from include.sandbox.products import LAST_CHILD, child_of, merged, without_child
 from include.sandbox.records import NO_PLACE, Document
+from include.sandbox.references import check_campaign, check_lines, render_customer, settle_customer
 
 NO_ORDER_PUT = "no-order-put"
 """Option: answer 405 to PUT, as an account would where this young verb isn't there."""
@@ -45,11 +45,9 @@ def _line(store: Store, line: Document) -> Document:
 def render(store: Store, order_id: str) -> Document:
     """Return an order as the API shows it: the whole customer, "" and 0 for what was never sent."""
     stored = existing(store.orders, order_id)
-    customer_id = stored["customer"]["id"]
-    known = customer_id in store.customers
     return {
         "id": order_id,
-        "customer": customers.render(store, customer_id) if known else {"id": customer_id},
+        "customer": render_customer(store, stored["customer"]["id"]),
         "store_id": store.id,
         **{name: stored.get(name, "") for name in _TEXTS_BEFORE},
         "order_total": stored["order_total"],
@@ -68,30 +66,6 @@ def render(store: Store, order_id: str) -> Document:
         "tracking_url": stored.get("tracking_url", ""),
         "cart_id": stored.get("cart_id", ""),
     }
-
-
-def check_lines(store: Store, lines: list[Document]) -> None:
-    """Refuse a line whose product or variant the store does not have (recorded texts)."""
-    for line in lines:
-        variants = store.variant_titles.get(line["product_id"])
-        if variants is None:
-            raise bad_request("A product with the provided ID does not exist in the account for this list.")
-        if line["product_variant_id"] not in variants:
-            raise bad_request("A product with the provided variant ID does not exist in the account for this list.")
-
-
-def _check_campaign(account: Account, document: Document) -> None:
-    campaign_id = document.get("campaign_id", "")
-    if campaign_id and campaign_id not in account.campaigns:
-        raise bad_request("A campaign with the provided ID does not exist in the account for this list.")
-
-
-def _check_customer(call: Call, store: Store, customer: Document) -> None:
-    """Create the customer that the store does not know; of a known one only the address is compared."""
-    known = store.customers.get(customer["id"])
-    sent = customer.get("email_address", "")
-    if known is None or (sent and sent.lower() != known["email_address"].lower()):
-        customers.store_customer(call.account, store, customer["id"], customer)
 
 
 def _notify(account: Account, store: Store, order_id: str, before: Document, after: Document) -> None:
@@ -115,7 +89,10 @@ def _save(call: Call, store: Store, order_id: str, before: Document, after: Docu
 
 def _merge(call: Call, store: Store, order_id: str, before: Document, changes: Document) -> Document:
     check_lines(store, changes.get("lines", []))
-    _check_campaign(call.account, changes)
+    check_campaign(call.account, changes)
+    customer = changes.pop("customer", {})
+    if customer.get("id"):
+        changes["customer"] = settle_customer(call, store, customer)
     after = {**before, **changes, "lines": merged(before["lines"], changes.get("lines", []))}
     for name in ("shipping_address", "billing_address"):
         if name in changes:
@@ -125,9 +102,9 @@ def _merge(call: Call, store: Store, order_id: str, before: Document, changes: D
 
 def _create(call: Call, store: Store, document: Document) -> Document:
     check_lines(store, document["lines"])
-    _check_campaign(call.account, document)
-    _check_customer(call, store, document["customer"])
-    return _save(call, store, document["id"], {}, {**document, "customer": {"id": document["customer"]["id"]}})
+    check_campaign(call.account, document)
+    customer = settle_customer(call, store, document["customer"])
+    return _save(call, store, document["id"], {}, {**document, "customer": customer})
 
 
 def _listed(store: Store, call: Call) -> list[str]:
@@ -177,17 +154,13 @@ def put_order(call: Call) -> Document:
     before = store.orders.get(order_id)
     if before is None:
         return _create(call, store, document)
-    _check_customer(call, store, document["customer"])
-    return _merge(call, store, order_id, before, {**document, "customer": {"id": document["customer"]["id"]}})
+    return _merge(call, store, order_id, before, document)
 
 
 def update_order(call: Call) -> Document:
-    """PATCH …/orders/{id}; its customer stays."""
+    """PATCH …/orders/{id}; with a ``customer.id`` it becomes an order of that customer."""
     store, order_id = call.store, call.ids["order_id"]
-    before = existing(store.orders, order_id)
-    changes = call.sent(OrderPatch)
-    changes.pop("customer", None)
-    return _merge(call, store, order_id, before, changes)
+    return _merge(call, store, order_id, existing(store.orders, order_id), call.sent(OrderPatch))
 
 
 def delete_order(call: Call) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from include.sandbox.account import STORE_ENTITIES
 from include.sandbox.state import Sandbox
 
 _STYLE = """
@@ -48,11 +49,12 @@ def render(sandbox: Sandbox) -> str:
     with sandbox.account.lock:
         recent = list(sandbox.account.recent)[::-1]
         mails = list(sandbox.account.mails)[-8:][::-1]
+    deliveries = list(sandbox.deliveries.log)[-8:][::-1]
     batches = list(sandbox.batches.batches.values())[-8:][::-1]
     sections = [
         _section(
             "Stores",
-            ("store", "audience", "syncing", "products", "customers", "orders"),
+            ("store", "audience", "syncing", *(entity.replace("_", " ") for entity in STORE_ENTITIES)),
             _stores(state),
             "No store yet.",
             wide=True,
@@ -72,6 +74,12 @@ def render(sandbox: Sandbox) -> str:
             "None.",
         ),
         _section(
+            "Webhook deliveries",
+            ("event", "contact", "status", "attempts", "answer"),
+            ((one.type, one.member_id, one.status, one.attempts, one.http_status) for one in deliveries),
+            "None.",
+        ),
+        _section(
             "Batches",
             ("batch", "status", "operations", "finished", "errors", "submitted", "completed"),
             (
@@ -86,7 +94,8 @@ def render(sandbox: Sandbox) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="3">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Mailchimp sandbox</title>'
         f"<style>{_STYLE}</style></head><body><h1>Mailchimp sandbox</h1>"
-        "<p>A Mailchimp Marketing API on this machine. Nothing leaves it and no mail is sent.</p>"
+        "<p>A Mailchimp Marketing API on this machine. Nothing leaves it and no mail is sent. "
+        '<a href="/sandbox/people">Act as a contact or the marketer</a></p>'
         f"<main>{''.join(sections)}</main></body></html>"
     )
 
@@ -95,7 +104,7 @@ def _stores(state: dict[str, Any]) -> Iterable[Sequence[object]]:
     for store_id, store in state["stores"].items():
         counts = store["counts"]
         syncing = "yes" if store["is_syncing"] else "no"
-        yield store_id, store["list_id"], syncing, counts["products"], counts["customers"], counts["orders"]
+        yield store_id, store["list_id"], syncing, *(counts[entity] for entity in STORE_ENTITIES)
 
 
 def _audiences(state: dict[str, Any]) -> Iterable[Sequence[object]]:

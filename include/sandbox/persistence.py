@@ -4,7 +4,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from include.sandbox.account import STORE_ENTITIES, Account
+from include.sandbox.account import Account
 from include.sandbox.batches import Batch
 from include.sandbox.records import Record, Records
 
@@ -51,20 +51,16 @@ class StateFile:
         )
         for kind, scope, record_id, body, created_at, updated_at in rows:
             self._records(kind, scope).restore(record_id, Record(body, created_at, updated_at))
-        for store_id in self._account.store_settings:
-            store = self._account.store_for(store_id)
-            for entity, records in store.records.items():
-                for record_id in records:
-                    store.index(entity, record_id, records.get(record_id) or {})
+        self._account.rebuild_indexes()
         columns = "id, submitted_at, request, status, total, finished, errored, completed_at, archive"
         return [Batch(*row) for row in self._connection.execute(f"SELECT {columns} FROM batch ORDER BY rowid")]  # noqa: S608 - constant text
 
     def save_changes(self) -> None:
         """Write what changed since the last time."""
-        with self._lock:
-            with self._account.lock:
-                changes = self._account.journal.take()
-                rows = [(change, self._records(change[0], change[1]).record(change[2])) for change in changes]
+        # The account's lock first, everywhere: a call that saves its batch has taken it already.
+        with self._account.lock, self._lock:
+            changes = self._account.journal.take()
+            rows = [(change, self._records(change[0], change[1]).record(change[2])) for change in changes]
             if not rows:
                 return
             kept = [(*change, *row) for change, row in rows if row is not None]
@@ -91,12 +87,8 @@ class StateFile:
         self._connection.close()
 
     def _records(self, kind: str, scope: str) -> Records:
-        if kind == "lists":
-            return self._account.audiences
-        if kind == "stores":
-            return self._account.store_settings
-        if kind == "members":
-            return self._account.members_of(scope)
-        if kind not in STORE_ENTITIES:
-            raise ValueError(f"the state file holds records of an unknown kind {kind!r}: it is from a newer version")
-        return self._account.store_for(scope).records[kind]
+        try:
+            return self._account.records(kind, scope)
+        except KeyError:
+            newer = f"the state file holds records of an unknown kind {kind!r}: it is from a newer version"
+            raise ValueError(newer) from None

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 PROBLEM_TYPE = "https://mailchimp.com/developer/marketing/docs/errors/"
+MEMBER_EXISTS = "Member Exists"
+"""The one title whose recorded document has no ``type``."""
+
 SEE_ERRORS = "The resource submitted could not be validated. For field-specific details, see the 'errors' array."
 UNABLE = "We were unable to process the request. "
 
@@ -54,7 +57,7 @@ class Problem(Exception):
     def document(self, instance: str) -> dict[str, Any]:
         """Return the body; ``instance`` is the request id, or "" inside a batch's archive."""
         body: dict[str, Any] = {
-            "type": PROBLEM_TYPE,
+            **({} if self.title == MEMBER_EXISTS else {"type": PROBLEM_TYPE}),
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
@@ -160,6 +163,8 @@ def _special(kind: str, location: tuple[int | str, ...], value: object, model: s
         return unreadable_json()
     if kind == "repeated_line":
         return bad_request("An order may not contain the same line item id more than once.")
+    if kind == "repeated_cart_line":
+        return bad_request("A cart may not contain the same line item id more than once.")
     if kind == "fake_email":
         return invalid_resource(f"{value} looks fake or invalid, please enter a real email address.")
     if kind == "invalid_email":

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 Document = dict[str, Any]
@@ -79,9 +80,9 @@ class Records:
         row = self._rows.get(record_id)
         return None if row is None else json.loads(row.body)
 
-    def put(self, record_id: str, document: Document) -> None:
-        """Insert or replace a document."""
-        moment = now()
+    def put(self, record_id: str, document: Document, at: str | None = None) -> None:
+        """Insert or replace a document; ``at``: when it was changed (None: now)."""
+        moment = at or now()
         known = self._rows.get(record_id)
         self.restore(record_id, Record(pack(document), known.created_at if known else moment, moment))
         self._journal.note(self.kind, self.scope, record_id)
@@ -119,9 +120,42 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def in_words(moment: int) -> str:
+    """Return a second since 1970 in Mailchimp's notation, "" for none (0)."""
+    if not moment:
+        return ""
+    day, second = divmod(moment, 86400)
+    return f"{_day(day)}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}+00:00"
+
+
+@lru_cache(maxsize=10_000)
+def _day(number: int) -> str:
+    """Return the date of a day since 1970; a page of a thousand members has only so many."""
+    return (date(1970, 1, 1) + timedelta(days=number)).isoformat()
+
+
+def in_seconds(text: str) -> int:
+    """Return the second of a time in ISO 8601 (UTC where it has no offset), 0 for none or what isn't a time."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return 0
+    return int(moment.timestamp() if moment.tzinfo else moment.replace(tzinfo=UTC).timestamp())
+
+
 def _comparable(document: Document) -> Document:
+    """Return what two equal records have in common: to Mailchimp an empty value and none at all are the same."""
     kept = {name: value for name, value in document.items() if name not in _ATTRIBUTED}
     for name in ("lines", "variants", "images"):
         if name in kept:
             kept[name] = sorted(kept[name], key=lambda child: child["id"])
-    return kept
+    filled: Document = _filled(kept)
+    return filled
+
+
+def _filled(value: Any) -> Any:
+    """Leave out what is empty ("", 0, [], {}), at any depth; false is a value of its own."""
+    if isinstance(value, dict):
+        items = ((name, _filled(item) if isinstance(item, (dict, list)) else item) for name, item in value.items())
+        return {name: item for name, item in items if item or item is False}
+    return [_filled(item) for item in value] if isinstance(value, list) else value

@@ -55,6 +55,14 @@ class SandboxServer:
             time.sleep(0.005)
         return server
 
+    def remind(self, after_seconds: float = 0) -> int:
+        """Let time pass for abandoned carts: note the mails that are due and return their number.
+
+        Args:
+            after_seconds: how long a cart must have been left alone.
+        """
+        return self.state.remind(after_seconds)
+
     def stop(self) -> None:
         """Stop serving, finish the operations at hand and close the file."""
         self._server.should_exit = True

@@ -1,18 +1,21 @@
 """One sandbox: its options and its parts put together, independent of HTTP."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from include.sandbox.account import DEFAULT_LIST, Account
-from include.sandbox.api import Api, Reply
+from include.sandbox.api import Api
 from include.sandbox.archives import Links
-from include.sandbox.audiences import count_by_status
-from include.sandbox.batches import BatchQueue
+from include.sandbox.audiences import CROWD_ADDRESS, count_by_status, gather
+from include.sandbox.batches import BatchQueue, StandIn
+from include.sandbox.carts import remind
+from include.sandbox.deliveries import Deliveries
+from include.sandbox.faults import Faults
 from include.sandbox.orders import NO_ORDER_PUT
 from include.sandbox.persistence import StateFile
+from include.sandbox.webhooks import attach
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,9 @@ class SandboxOptions:
         latency_seconds: time added to each request, to make simultaneous ones likely.
         no_order_put: answer 405 to PUT of orders.
         campaigns: ids of campaigns that orders may name.
+        crowd: how many synthetic contacts the first audience begins with (see ``crowd``).
+        crowd_address: makes their addresses of a ``number``.
+        webhook_retry_seconds: from a failed delivery of a webhook to the next attempt; doubles each time.
     """
 
     audiences: tuple[tuple[str, str, bool], ...] = ((DEFAULT_LIST, "Demo shop customers", False),)
@@ -46,6 +52,9 @@ class SandboxOptions:
     latency_seconds: float = 0
     no_order_put: bool = False
     campaigns: tuple[str, ...] = ()
+    crowd: int = 0
+    crowd_address: str = CROWD_ADDRESS
+    webhook_retry_seconds: float = 60
 
 
 @dataclass
@@ -64,7 +73,9 @@ class Traffic:
 class Sandbox:
     """Account, API, batches, file and counters of one sandbox.
 
-    ``fault`` may be set to a function (method, path) → Reply or None that answers instead of the API.
+    ``fault`` may be set to a function (method, path) → Reply or None that answers calls instead of the API, and
+    ``operation_fault`` to one that does so for single operations of a batch. ``faults`` are those that
+    ``include.sandbox.faults`` knows by name.
     """
 
     def __init__(self, options: SandboxOptions) -> None:
@@ -73,7 +84,8 @@ class Sandbox:
         self.api = Api(self.account, frozenset({NO_ORDER_PUT}) if options.no_order_put else frozenset())
         self.links = Links(options.link_seconds)
         self.traffic = Traffic()
-        self.fault: Callable[[str, str], Reply | None] | None = None
+        self.fault: StandIn | None = None
+        self.faults = Faults()
         self.file = StateFile(options.file, self.account) if options.file else None
         self.batches = BatchQueue(
             self.api,
@@ -82,13 +94,32 @@ class Sandbox:
             options.seed,
             options.batch_retention_seconds,
             self.file.save_batch if self.file else lambda batch: None,
+            self.faults,
         )
         if self.file:
             for batch in self.file.load():
                 self.batches.restore(batch)
         for list_id, name, double_optin in options.audiences:
             self.account.add_audience(list_id, name, double_optin)
+        if options.crowd:
+            gather(self.account, options.audiences[0][0], options.crowd, options.crowd_address)
+        self.deliveries = Deliveries(options.webhook_retry_seconds)
+        attach(self.account, self.deliveries)
         self.save()
+
+    @property
+    def operation_fault(self) -> StandIn | None:
+        """What answers single operations of a batch instead of the API."""
+        return self.batches.fault
+
+    @operation_fault.setter
+    def operation_fault(self, fault: StandIn | None) -> None:
+        self.batches.fault = fault
+
+    def remind(self, after_seconds: float = 0) -> int:
+        """Note the mails that are due for abandoned carts and return their number (see ``carts.remind``)."""
+        with self.account.lock:
+            return remind(self.account, after_seconds)
 
     def start(self) -> None:
         """Begin to work off batches."""
@@ -102,6 +133,7 @@ class Sandbox:
     def close(self) -> None:
         """Stop the work and close the file."""
         self.batches.close()
+        self.deliveries.close()
         if self.file:
             self.file.close()
 
@@ -115,8 +147,8 @@ class Sandbox:
         account = self.account
         with account.lock:
             lists = {
-                list_id: {**(account.audiences.get(list_id) or {}), "members": count_by_status(account, list_id)}
-                for list_id in account.audiences
+                list_id: {**(account.lists.get(list_id) or {}), "members": count_by_status(account, list_id)}
+                for list_id in account.lists
             }
             stores = {
                 store_id: (account.store_for(store_id), account.store_settings.get(store_id) or {})
@@ -140,6 +172,7 @@ class Sandbox:
             },
             "batches": dict(Counter(batch.status for batch in list(self.batches.batches.values()))),
             "mails": dict(account.mails_by_kind),
+            "webhooks": dict(self.deliveries.counts),
         }
 
     def requests(self) -> dict[str, Any]:

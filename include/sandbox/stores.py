@@ -61,7 +61,7 @@ def create_store(call: Call) -> Document:
     store_id = document["id"]
     if store_id in account.store_settings:
         raise exists("A store")
-    if document["list_id"] not in account.audiences:
+    if document["list_id"] not in account.lists:
         raise invalid_resource("The specified list does not exist in the account.")
     _check_domain(account, document.get("domain", ""), store_id)
     account.store_settings.put(store_id, document)
