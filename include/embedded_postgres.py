@@ -59,13 +59,18 @@ class EmbeddedPostgres:
         """A new SQLAlchemy engine (psycopg2) on a database; the caller disposes of it."""
         return create_engine(self.uri(database).replace("postgresql://", "postgresql+psycopg2://", 1))
 
-    def create_database(self, name: str) -> None:
-        """Create an empty database.
+    def create_database(self, name: str, template: str = "template1") -> None:
+        """Create a database.
+
+        Args:
+            name: its name.
+            template: a database to copy, which nobody may be connected to; empty by default.
 
         Raises:
             psycopg2.errors.DuplicateDatabase: there is one of that name.
         """
-        self._administer(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self._administer(statement.format(sql.Identifier(name), sql.Identifier(template)))
 
     def drop_database(self, name: str) -> None:
         """Drop a database, cutting the connections that are still open; no error when there is none of that name."""

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 
 from sqlalchemy import Engine
 
+from include.demo.checkout import find_goods, one_row, place_order, tax_on
 from include.demo.loading import connected
-from include.demo.orders import CURRENCY, TAX_PERCENT
 from include.demo.planted import planted_rejects
 
-_CENT: Final = Decimal("0.01")
 _PLANTED_ORDERS: Final = [int(record.record_id) for record in planted_rejects() if record.entity == "orders"]
-_SHIPPING: Final = Decimal("4.90")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +48,6 @@ def apply_changes(target: str | Engine) -> list[Change]:
     """
     with connected(target) as connection, connection.cursor() as cursor:
         return [*_change_customers(cursor), *_change_products(cursor), *_change_orders(cursor), _place_order(cursor)]
-
-
-def _one(cursor: Any, statement: str, values: Sequence[object] = ()) -> Any:
-    cursor.execute(statement, values)
-    row = cursor.fetchone()
-    if row is None:
-        raise LookupError(
-            "the database has no record left to change in this way; load the sample shop anew: "
-            "python -m include.demo --dsn … --reset"
-        )
-    return row
 
 
 def _change_customers(cursor: Any) -> list[Change]:
@@ -106,7 +92,7 @@ def _change_orders(cursor: Any) -> list[Change]:
     shipped = _move(cursor, "paid", "shipped", "tracking_carrier = 'UPS', tracking_number = 'T' || substr(number, 4)")
     delivered = _move(cursor, "shipped", "completed", "tracking_carrier = 'UPS'", besides=[shipped])
     refunded = _move(cursor, "completed", "refunded", "tracking_carrier = 'UPS'", besides=[delivered])
-    extended = _one(
+    extended = one_row(
         cursor,
         "SELECT order_id FROM orders WHERE status = 'completed' AND order_id <> ALL (%s) ORDER BY order_id LIMIT 1",
         ([*_PLANTED_ORDERS, delivered],),
@@ -121,7 +107,7 @@ def _change_orders(cursor: Any) -> list[Change]:
 
 
 def _move(cursor: Any, status: str, to: str, also: str, besides: Sequence[int] = ()) -> int:
-    order_id: int = _one(
+    order_id: int = one_row(
         cursor,
         f"UPDATE orders SET status = %s, {also} WHERE order_id = (SELECT min(order_id) FROM orders "  # noqa: S608
         "WHERE status = %s AND order_id <> ALL (%s::bigint[])) RETURNING order_id",
@@ -131,13 +117,13 @@ def _move(cursor: Any, status: str, to: str, also: str, besides: Sequence[int] =
 
 
 def _add_piece(cursor: Any, order_id: int) -> None:
-    (price,) = _one(
+    (price,) = one_row(
         cursor,
         "UPDATE order_lines SET quantity = quantity + 1 WHERE (order_id, line_id) = "
         "(SELECT order_id, line_id FROM order_lines WHERE order_id = %s ORDER BY line_id LIMIT 1) RETURNING price",
         (order_id,),
     )
-    tax = _tax(price)
+    tax = tax_on(price)
     cursor.execute(
         "UPDATE orders SET tax_total = tax_total + %s, order_total = order_total + %s WHERE order_id = %s",
         (tax, price + tax, order_id),
@@ -145,31 +131,9 @@ def _add_piece(cursor: Any, order_id: int) -> None:
 
 
 def _place_order(cursor: Any) -> Change:
-    customer_id, address_id = _one(
+    customer_id = one_row(
         cursor,
-        "SELECT customer_id, default_address_id FROM customers WHERE NOT is_guest AND deleted_at IS NULL "
+        "SELECT customer_id FROM customers WHERE NOT is_guest AND deleted_at IS NULL "
         "AND email LIKE '%%.dev' ORDER BY customer_id OFFSET 2 LIMIT 1",
-    )
-    cursor.execute(
-        "SELECT variants.product_id, variant_id, price FROM variants JOIN products USING (product_id) "
-        "WHERE position = 1 AND products.deleted_at IS NULL ORDER BY product_id OFFSET 3 LIMIT 2"
-    )
-    goods = cursor.fetchall()
-    net = sum((price for _, _, price in goods), Decimal(0))
-    (order_id,) = _one(
-        cursor,
-        "INSERT INTO orders (number, customer_id, status, placed_at, currency_code, order_total, tax_total, "
-        "shipping_total, shipping_address_id, billing_address_id) "
-        "VALUES ('CJ-new-' || gen_random_uuid(), %s, 'paid', now(), %s, %s, %s, %s, %s, %s) RETURNING order_id",
-        (customer_id, CURRENCY, net + _tax(net) + _SHIPPING, _tax(net), _SHIPPING, address_id, address_id),
-    )
-    for product_id, variant_id, price in goods:
-        cursor.execute(
-            "INSERT INTO order_lines (order_id, product_id, variant_id, quantity, price) VALUES (%s, %s, %s, 1, %s)",
-            (order_id, product_id, variant_id, price),
-        )
-    return Change("orders", str(order_id), "placed")
-
-
-def _tax(net: Decimal) -> Decimal:
-    return (net * TAX_PERCENT / 100).quantize(_CENT, ROUND_HALF_UP)
+    )[0]
+    return Change("orders", str(place_order(cursor, customer_id, find_goods(cursor, 3, 2))), "placed")

@@ -16,10 +16,13 @@ from psycopg2 import sql
 from pyarrow import csv
 from sqlalchemy import Engine
 
+from include.demo.carts import build_carts
 from include.demo.catalogue import build_catalogue, read_products
+from include.demo.columns import WEEK, microseconds
+from include.demo.coupons import build_coupons
 from include.demo.orders import CURRENCY, build_orders, customers_of
 from include.demo.people import FIRST_GUEST, build_people
-from include.demo.purchases import read_purchases
+from include.demo.purchases import SOURCE_END, read_purchases
 from include.demo.scale import FEWEST_ORDERS, Scale
 
 #: The day that the sample shop's data ends, at midnight UTC. Fixed, so that two loads are equal.
@@ -29,22 +32,28 @@ DOMAIN: Final = "completejourney-shop.dev"
 _SCHEMA = Path(__file__).parents[1] / "shops" / "reference" / "schema"
 #: Tables in an order in which they may be dropped, with the column that an identity sequence feeds.
 _TABLES: Final[Mapping[str, str | None]] = {
+    "erasure_requests": "request_id",
+    "deleted_records": None,
     "order_promotions": None,
     "order_lines": "line_id",
     "orders": "order_id",
     "cart_lines": "line_id",
     "carts": "cart_id",
+    "coupon_codes": "code_id",
     "coupons": "coupon_id",
     "product_images": "image_id",
     "variants": "variant_id",
     "products": "product_id",
     "categories": "category_id",
+    "newsletter_groups": None,
     "newsletter_consents": "consent_id",
     "addresses": "address_id",
     "customers": "customer_id",
     "shop": None,
 }
-_FUNCTIONS = ("stamp_updated_at", "touch_parents", "touch_orders_of_changed_emails")
+_FUNCTIONS = ("stamp_updated_at", "touch_parents", "touch_purchases_of_changed_emails", "note_deletion")
+#: Of the sample shop as earlier versions made it; `--reset` removes it too.
+_FORMER_FUNCTIONS = ("touch_orders_of_changed_emails",)
 _ROWS_PER_COPY = 500_000
 
 
@@ -85,6 +94,7 @@ def load_shop(
     *,
     orders: int | None = None,
     until: date = DEFAULT_UNTIL,
+    today: date | None = None,
     reset: bool = False,
 ) -> LoadedShop:
     """Create the reference shop with sample data, in one transaction.
@@ -93,7 +103,9 @@ def load_shop(
         target: a libpq URL, or an SQLAlchemy engine with the psycopg2 driver.
         scale: how much of the data set is loaded.
         orders: number of orders instead of the scale's own; beyond the baskets there are, they repeat.
-        until: the data ends at midnight UTC of this day, or up to a week before.
+        until: the data ends at midnight UTC of this day, or up to a week before; all but the recent carts.
+        today: recent carts were left in the days before this one, by default before the day of the load: carts of a
+            fixed day would soon be too old for anybody to be reminded of them.
         reset: replace a sample shop that is already there.
 
     Raises:
@@ -105,7 +117,7 @@ def load_shop(
         raise TooFewOrders(f"the sample shop needs at least {FEWEST_ORDERS} orders, not {orders}")
     with connected(target) as connection, connection.cursor() as cursor:
         _make_room(cursor, reset)
-        tables = _generate(scale, orders, datetime.combine(until, time(), UTC))
+        tables = _generate(scale, orders, _midnight(until), _midnight(today or datetime.now(UTC).date()))
         _execute(cursor, "tables")
         for name, table in tables.items():
             _copy(cursor, name, table)
@@ -116,17 +128,25 @@ def load_shop(
     return LoadedShop({name: table.num_rows for name, table in tables.items()})
 
 
-def _generate(scale: Scale, orders: int | None, until: datetime) -> dict[str, pa.Table]:
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _generate(scale: Scale, orders: int | None, until: datetime, today: datetime) -> dict[str, pa.Table]:
     products = read_products()
     purchases = read_purchases(scale, orders, products["product_id"].to_numpy(), until)
     customer_ids = customers_of(purchases)
     guests_seen_at = purchases.baskets["placed_at"].to_numpy()[customer_ids >= FIRST_GUEST]
     people = build_people(purchases.household_ids, guests_seen_at, until)
+    end = microseconds(until)
+    carts, cart_ids = build_carts(purchases, customer_ids, CURRENCY, today)
     return {
         "shop": _shop(),
         **people,
         **build_catalogue(products, purchases.lines, scale.unsold_products, until),
-        **build_orders(purchases, people["addresses"], until),
+        **build_coupons((end - microseconds(SOURCE_END)) // WEEK * WEEK, end),
+        **carts,
+        **build_orders(purchases, people["addresses"], cart_ids, until),
     }
 
 
@@ -165,14 +185,15 @@ def _make_room(cursor: Any, reset: bool) -> None:
             f"the database already has the tables {', '.join(present)}; "
             "add --reset to replace a sample shop, or give another database"
         )
-    # `orders` or `customers` may be the tables of somebody's real shop.
-    if len(present) < len(_TABLES) or not _is_sample(cursor):
+    # `orders` or `customers` may be the tables of somebody's real shop. A sample shop of an earlier version has fewer.
+    if not _is_sample(cursor):
         raise DatabaseNotEmpty(
             f"the tables {', '.join(present)} of this database are not the sample shop's; --reset leaves them alone; "
             "give another database"
         )
-    cursor.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.SQL(", ").join(map(sql.Identifier, _TABLES))))
-    cursor.execute(sql.SQL("DROP FUNCTION {}").format(sql.SQL(", ").join(map(sql.Identifier, _FUNCTIONS))))
+    cursor.execute(sql.SQL("DROP TABLE {} CASCADE").format(sql.SQL(", ").join(map(sql.Identifier, present))))
+    functions = sql.SQL(", ").join(map(sql.Identifier, (*_FUNCTIONS, *_FORMER_FUNCTIONS)))
+    cursor.execute(sql.SQL("DROP FUNCTION IF EXISTS {}").format(functions))
 
 
 def _is_sample(cursor: Any) -> bool:

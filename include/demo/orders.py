@@ -1,4 +1,4 @@
-"""Orders with lines and promotions, the carts they came from, and coupons."""
+"""Orders with their lines and promotions."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.demo.catalogue import variant_ids
-from include.demo.columns import DAY, SECOND, WEEK, Flags, Integers, integers, microseconds, money, random, times
+from include.demo.columns import DAY, SECOND, Flags, Integers, integers, microseconds, money, random, times
+from include.demo.coupons import PAPER_CODE, WELCOME_CODE, coupon_code
 from include.demo.people import FIRST_GUEST
 from include.demo.planted import NEGATIVE_QUANTITY_ORDER, WRONG_BY_CENTS, WRONG_TOTAL_ORDER
-from include.demo.purchases import SOURCE_END, Purchases, read_source
+from include.demo.purchases import Purchases, read_source
 
 CURRENCY: Final = "USD"
 TAX_PERCENT: Final = 8
 SHIPPING_CENTS: Final = 490
 FREE_SHIPPING_FROM_CENTS: Final = 3_500
-WELCOME_CODE: Final = "WELCOME10"
-#: For discounts of baskets whose coupon the data set doesn't name.
-PAPER_CODE: Final = "PAPER-COUPON"
 
 # Every so-many-th order, by position; none of them hits a planted order.
 _GUEST_EVERY, _GUEST_AT = 20, 7
 _WELCOME_EVERY, _WELCOME_AT = 50, 3
-_CART_EVERY, _CONVERTED_AT, _ABANDONED_AT = 100, 5, 55
 
 #: Status, share of orders up to and including it, days until the order got there.
 _STATUSES = (
@@ -52,22 +49,18 @@ def customers_of(purchases: Purchases) -> Integers:
     return np.where(is_guest, guest, purchases.baskets["household_id"].to_numpy())
 
 
-def build_orders(purchases: Purchases, addresses: pa.Table, until: datetime) -> dict[str, pa.Table]:
-    """Build the tables `coupons`, `carts`, `cart_lines`, `orders`, `order_lines` and `order_promotions`.
+def build_orders(purchases: Purchases, addresses: pa.Table, cart_ids: Integers, until: datetime) -> dict[str, pa.Table]:
+    """Build the tables `orders`, `order_lines` and `order_promotions`.
 
     Args:
         purchases: the chosen baskets.
         addresses: the shop's addresses; a customer's first one is shipped to, the last one billed.
+        cart_ids: the cart that each order came from, or 0.
         until: the shop's newest moment.
     """
-    shift = (microseconds(until) - microseconds(SOURCE_END)) // WEEK * WEEK
     promotions = _promotions(purchases)
     customer_ids = customers_of(purchases)
-    carts, cart_lines, cart_ids = _carts(purchases, customer_ids)
     return {
-        "coupons": _coupons(shift),
-        "carts": carts,
-        "cart_lines": cart_lines,
         "orders": _orders(purchases, customer_ids, promotions, addresses, cart_ids, microseconds(until)),
         "order_lines": _order_lines(purchases.lines),
         "order_promotions": pa.table(
@@ -115,37 +108,10 @@ def _redeemed_codes(baskets: pd.DataFrame) -> pd.Series:
         {
             "household_id": redemptions["household_id"].to_numpy(),
             "source_day": day,
-            "code": "CJ" + redemptions["coupon_upc"].to_pandas().astype(str),
+            "code": coupon_code(redemptions["coupon_upc"].to_pandas()),
         }
     ).drop_duplicates(["household_id", "source_day"])
     return baskets[["household_id", "source_day"]].merge(named, how="left")["code"].fillna(PAPER_CODE)
-
-
-def _coupons(shift: int) -> pa.Table:
-    """The source's coupons (their amounts are invented), the welcome coupon, and one for all unnamed paper coupons."""
-    campaigns = read_source("campaign_descriptions").to_pandas()
-    coupons = read_source("coupons", ["coupon_upc", "campaign_id"]).to_pandas().drop_duplicates("coupon_upc")
-    coupons = coupons.merge(campaigns, on="campaign_id").sort_values("coupon_upc", ignore_index=True)
-    starts_at, ends_at = (
-        coupons[column].astype("datetime64[us]").astype("int64").to_numpy() + shift
-        for column in ("start_date", "end_date")
-    )
-    count = len(coupons)
-    amounts = 50 + coupons["coupon_upc"].to_numpy() % 6 * 25
-    undated = np.concatenate([np.zeros(count, dtype=bool), [True, True]])
-    return pa.table(
-        {
-            "coupon_id": np.arange(1, count + 3),
-            "code": ["CJ" + str(upc) for upc in coupons["coupon_upc"]] + [WELCOME_CODE, PAPER_CODE],
-            "description": [f"Campaign {campaign}" for campaign in coupons["campaign_id"]]
-            + ["Welcome", "Paper coupon"],
-            "type": ["fixed"] * count + ["percentage", "fixed"],
-            "amount": money(np.concatenate([amounts, [1_000, 100]])),
-            "starts_at": times(np.concatenate([starts_at, [0, 0]]), absent=undated),
-            "ends_at": times(np.concatenate([ends_at, [0, 0]]), absent=undated),
-            "updated_at": times(np.concatenate([starts_at, [starts_at.min()] * 2])),
-        }
-    )
 
 
 def _statuses(placed_at: Integers, until: int) -> Integers:
@@ -231,41 +197,3 @@ def _order_lines(lines: pd.DataFrame) -> pa.Table:
             "discount": money(lines["discount"].to_numpy()),
         }
     )
-
-
-def _carts(purchases: Purchases, customer_ids: Integers) -> tuple[pa.Table, pa.Table, Integers]:
-    """Some orders' own carts, some left behind (what the customer bought another day), and each order's cart (or 0)."""
-    position = np.arange(len(purchases.baskets))
-    phase = position % _CART_EVERY
-    converted, abandoned = phase == _CONVERTED_AT, phase == _ABANDONED_AT
-    kept = np.flatnonzero(converted | abandoned)
-    cart_of_order = np.zeros(len(position), dtype=np.int64)
-    cart_of_order[kept] = np.arange(1, len(kept) + 1)
-    lines = purchases.lines[cart_of_order[purchases.lines["order"].to_numpy()] > 0]
-    cart_ids = cart_of_order[lines["order"].to_numpy()]
-    price, product_ids = lines["price"].to_numpy(), lines["product_id"].to_numpy()
-    totals = _sum_per_order(cart_ids - 1, price * lines["quantity"].to_numpy(), len(kept))
-    left_at = purchases.baskets["placed_at"].to_numpy()[kept] - abandoned[kept] * 3 * DAY
-    carts = pa.table(
-        {
-            "cart_id": np.arange(1, len(kept) + 1),
-            "customer_id": customer_ids[kept],
-            "currency_code": pa.array(np.full(len(kept), CURRENCY), pa.string()),
-            "order_total": money(totals),
-            "checkout_token": [f"token-{cart}" for cart in range(1, len(kept) + 1)],
-            "is_open": abandoned[kept],
-            "created_at": times(left_at - 600 * SECOND),
-            "updated_at": times(left_at),
-        }
-    )
-    cart_lines = pa.table(
-        {
-            "cart_id": cart_ids,
-            "line_id": np.arange(1, len(lines) + 1),
-            "product_id": product_ids,
-            "variant_id": variant_ids(product_ids),
-            "quantity": lines["quantity"].to_numpy(),
-            "price": money(price),
-        }
-    )
-    return carts, cart_lines, np.where(converted, cart_of_order, 0)

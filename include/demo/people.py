@@ -15,7 +15,7 @@ from include.demo.planted import BROKEN_EMAILS
 
 #: Households have ids up to 2,500, planted customers from 90,001.
 FIRST_GUEST: Final = 100_001
-_MAIL_DOMAIN = "mail.completejourney-shop.dev"
+MAIL_DOMAIN = "mail.completejourney-shop.dev"
 
 _FIRST_NAMES = (
     "Ada Alice Amir Anna Ben Bianca Carlos Chen Chloé Daniel Elena Emil Fatima Felix Grace Hana Hugo Ingrid Ivan Jack "
@@ -41,6 +41,8 @@ _HOSTILE_NAMES = (
 _HOSTILE_EVERY = 37
 _UPPER_CASE_EVERY = 41
 _SECOND_ADDRESS_EVERY = 10
+#: The newsletters that people choose, and how many of those who opted in do.
+_GROUPS = (("Weekly offers", 0.6), ("Recipes", 0.3))
 #: City, state, code, ZIP code.
 _PLACES = (
     ("Cincinnati", "Ohio", "OH", "45202"),
@@ -57,7 +59,7 @@ _STREETS = ("Main Street", "Oak Avenue", "2nd Street", "Cañon Drive", "Kings Rd
 
 
 def build_people(household_ids: Integers, guests_seen_at: Integers, until: datetime) -> dict[str, pa.Table]:
-    """Build the tables `customers`, `addresses` and `newsletter_consents`.
+    """Build the tables `customers`, `addresses`, `newsletter_consents` and `newsletter_groups`.
 
     Args:
         household_ids: customers with an account.
@@ -79,6 +81,7 @@ def build_people(household_ids: Integers, guests_seen_at: Integers, until: datet
         "customers": _customers(ids, is_guest, created_at, updated_at, default_address),
         "addresses": addresses,
         "newsletter_consents": consents,
+        "newsletter_groups": _groups(consents),
     }
 
 
@@ -100,7 +103,7 @@ def _email(customer_id: int, first: str | None, last: str | None) -> str:
     if customer_id in BROKEN_EMAILS:
         return BROKEN_EMAILS[customer_id]
     names = [re.sub(r"[^a-z]", "", (name or "").lower()) for name in (first, last)]
-    address = ".".join([*filter(None, names), str(customer_id)]) + "@" + _MAIL_DOMAIN
+    address = ".".join([*filter(None, names), str(customer_id)]) + "@" + MAIL_DOMAIN
     return address.title() if customer_id % _UPPER_CASE_EVERY == 0 else address
 
 
@@ -186,3 +189,16 @@ def _consents(ids: Integers, created_at: Integers, end: int) -> tuple[pa.Table, 
         }
     )
     return table, np.where(withdrew, second_at, np.where(decided, first_at, created_at))
+
+
+def _groups(consents: pa.Table) -> pa.Table:
+    """Who once opted in may have chosen newsletters: one, both, or none."""
+    owners = np.unique(consents["customer_id"].to_numpy()[consents["opted_in"].to_numpy()])
+    generator = random(9)
+    chosen = [(name, owners[generator.random(len(owners)) < share]) for name, share in _GROUPS]
+    return pa.table(
+        {
+            "customer_id": np.concatenate([ids for _, ids in chosen]),
+            "group_name": np.repeat([name for name, _ in chosen], [len(ids) for _, ids in chosen]).tolist(),
+        }
+    )

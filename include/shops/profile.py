@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -26,6 +27,8 @@ from include.extract.pg_types import PgType, fault
 PROFILES_FOLDER: Final = Path(__file__).parent
 _SETTINGS_FILE: Final = "profile.yaml"
 _STATUSES_NAMED: Final = 20
+#: How alike a file's name has to be to that of an extract to be taken for it, from 0 to 1.
+_MISSPELT: Final = 0.85
 
 
 class ProfileError(ValueError):
@@ -54,13 +57,15 @@ class Profile:
     """A shop profile as its files say.
 
     `timezone` is the time zone of the shop's naive times, `statuses` maps the shop's order statuses, `sql` has the
-    SELECT of every extract that the shop has.
+    SELECT of every extract that the shop has. `consent_write_back` writes opt-outs into the shop's own tables
+    (`include.shops.write_back`); None: they stay in the state tables.
     """
 
     name: str
     timezone: str | None
     statuses: Mapping[str, OrderStatus]
     sql: Mapping[str, str]
+    consent_write_back: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class _ProfileFile(BaseModel):
     dialect: Literal["postgresql"] = "postgresql"
     timezone: str | None = None
     missing_extracts: list[str] = []
+    consent_write_back: str | None = Field(default=None, min_length=1)
     order_statuses: dict[Annotated[str, BeforeValidator(_status_name)], _StatusEntry] = Field(min_length=1)
 
 
@@ -129,7 +135,8 @@ def load_profile(name: str, folder: Path | None = None) -> Profile:
         status: OrderStatus(entry.financial, entry.fulfillment, entry.completed)
         for status, entry in settings.order_statuses.items()
     }
-    return Profile(name, settings.timezone, statuses, sql)
+    writes = (settings.consent_write_back or "").strip().removesuffix(";") or None
+    return Profile(name, settings.timezone, statuses, sql, writes)
 
 
 def _read_select(file: Path) -> str:
@@ -157,6 +164,9 @@ def _file_problems(declared_missing: Sequence[str], sql: Mapping[str, str], file
             yield f"{declaration} names {extract}, but there is a {extract}.sql; remove one of them"
     unknown = files - set(CONTRACT)
     for extract, contract in CONTRACT.items():
+        for needed in contract.needs:
+            if extract in sql and needed not in sql:
+                yield f"{extract}.sql: needs {needed}.sql beside it; write it, or remove {extract}.sql"
         if extract in sql or extract in declared_missing or contract.optional:
             continue
         if extract in files:
@@ -164,6 +174,15 @@ def _file_problems(declared_missing: Sequence[str], sql: Mapping[str, str], file
             continue
         similar = f" ({did_you_mean(extract, unknown)})" if unknown else ""
         yield f"{extract}.sql: is missing{similar}; write it, or name {extract} under missing_extracts in profile.yaml"
+    yield from _misspelt(unknown, {*sql, *declared_missing})
+
+
+def _misspelt(files: set[str], accounted: set[str]) -> Iterator[str]:
+    """An optional extract is missed by nobody, so a file that is called nearly like one has to be told."""
+    absent = [name for name, contract in CONTRACT.items() if contract.optional and name not in accounted]
+    for file in sorted(files):
+        if meant := get_close_matches(file, absent, n=1, cutoff=_MISSPELT):
+            yield f"{file}.sql: there is no such extract; rename it to {meant[0]}.sql, or remove it"
 
 
 def check_profile(profile: Profile, connection: Connection, *, statuses: bool = True) -> CheckedProfile:
@@ -205,8 +224,9 @@ def _check(profile: Profile, cursor: Cursor, statuses: bool) -> CheckedProfile:
         contract = CONTRACT[extract]
         names = [name for name, _ in described]
         found = dict(described)
-        columns[extract] = {column.name: found[column.name] for column in contract.columns if column.name in found}
-        ignored[extract] = tuple(name for name in names if name not in contract.by_name)
+        own = {column.name: found[column.name] for column in contract.own_columns if column.name in found}
+        columns[extract] = own
+        ignored[extract] = tuple(name for name in names if name not in own)
         problems += _column_problems(contract, names, found, profile.timezone)
     if statuses and "status" in columns.get("orders", {}):
         problems += _status_problems(profile, cursor)
@@ -230,7 +250,7 @@ def _column_problems(
     for name, count in Counter(names).items():
         if count > 1:
             yield f"{file}: yields {count} columns named {name}; rename or remove all but one"
-    for column in contract.columns:
+    for column in contract.own_columns:
         if column.name not in found:
             if column.required:
                 yield _missing(file, column, set(names) - set(contract.by_name))
@@ -250,7 +270,7 @@ def _status_problems(profile: Profile, cursor: Cursor) -> Iterator[str]:
     try:
         attempt(cursor, f"SELECT DISTINCT status::text FROM (\n{profile.sql['orders']}\n) AS extract")  # noqa: S608
     except psycopg2.Error as error:
-        yield f"orders.sql: reading the order statuses failed{refusal(error)}"
+        yield f"orders.sql: reading the order statuses failed{refusal(error, of_data=True)}"
         return
     unmapped = sorted({status for (status,) in cursor.fetchall() if status is not None} - set(profile.statuses))
     if unmapped:

@@ -11,6 +11,7 @@ SELECT
     customers.is_guest,
     consent.opted_in,
     CASE WHEN consent.opted_in THEN consent.recorded_at END AS opted_in_at,
+    CASE WHEN NOT consent.opted_in THEN consent.recorded_at END AS opted_out_at,
     CASE WHEN consent.opted_in THEN consent.source END AS opt_in_source,
     CASE WHEN consent.opted_in THEN consent.ip END AS opt_in_ip,
     customers.language,
