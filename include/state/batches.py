@@ -1,5 +1,6 @@
 """Batches from intention to outcome: claiming records for one, noting its id, listing the open ones."""
 
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,9 +8,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from include.state.aliases import change_speakers, note_aliases
 from include.state.database import SliceKey, lock_account
 from include.state.ledger import Candidates
 from include.state.rejected import Rejection, close_rejections, reject
+from include.state.removals import drop, notice
 from include.state.slices import Progress, advance
 from include.state.stores import StoreRef
 
@@ -24,7 +27,10 @@ class NoFreeBatch(RuntimeError):
 
 @dataclass(frozen=True)
 class OpenBatch:
-    """A batch without an outcome: intended (`batch_id` None: maybe never posted) or posted."""
+    """A batch without an outcome: intended (`batch_id` None: maybe never posted) or posted.
+
+    `maybe` are Mailchimp's ids of batches of which one may be it, once they have ended.
+    """
 
     batch_ref: int
     store_ref: int
@@ -32,6 +38,8 @@ class OpenBatch:
     token: str
     batch_id: str | None
     since: datetime
+    operations: int
+    maybe: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,9 @@ class Chunk:
         seen: ids of the records that rows read together with these do yield.
         progress: how far the slice gets by this; None leaves cursor and counters alone.
         retry: these records were attempted in this run before.
+        children: per record to send, what it has inside ("lines/7", …) where it changes one that Mailchimp holds.
+        aliases: (the shop's key, record id) of rows for which another row speaks.
+        removable: whether what the rows no longer yield is to be deleted at Mailchimp.
     """
 
     token: str
@@ -63,6 +74,9 @@ class Chunk:
     seen: Sequence[str] = ()
     progress: Progress | None = None
     retry: bool = field(default=False)
+    children: Sequence[Sequence[str] | None] = ()
+    aliases: Sequence[tuple[str, str]] = ()
+    removable: bool = True
 
 
 def new_token() -> str:
@@ -72,22 +86,32 @@ def new_token() -> str:
 
 _CLAIM = text("""
     WITH r AS (
-        SELECT record_id, key, method, hash, n,
+        SELECT record_id, key, method, hash, n, children,
                timestamptz 'epoch' + updated_us * interval '1 microsecond' AS updated_at
         FROM unnest(CAST(:record_ids AS text[]), CAST(:keys AS text[]), CAST(:methods AS text[]),
-                    CAST(:hashes AS bytea[]), CAST(:updated AS bigint[]))
-            WITH ORDINALITY AS t(record_id, key, method, hash, updated_us, n)
+                    CAST(:hashes AS bytea[]), CAST(:updated AS bigint[]), CAST(:children AS text[]))
+            WITH ORDINALITY AS t(record_id, key, method, hash, updated_us, children, n)
     ), planned AS (
-        INSERT INTO operation (batch_ref, seq, record_id, method, payload_hash, updated_at)
-        SELECT :batch_ref, n - 1, record_id, method, hash, updated_at FROM r
+        INSERT INTO operation (batch_ref, seq, record_id, method, payload_hash, updated_at, children)
+        SELECT :batch_ref, n - 1, record_id, method, hash, updated_at,
+               CASE WHEN children IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(children::jsonb)) END
+        FROM r
+    ), wanted_again AS (
+        DELETE FROM removal x USING r
+        WHERE (x.store_ref, x.entity, x.record_id) = (:store_ref, :entity, r.record_id)
+    ), told_anew AS (
+        DELETE FROM stale_child x USING r
+        WHERE (x.store_ref, x.entity, x.record_id) = (:store_ref, :entity, r.record_id)
     )
     INSERT INTO ledger AS l (store_ref, entity, record_id, source_key, payload_hash, state, batch_ref, read_at,
                              updated_at, attempts)
     SELECT :store_ref, :entity, record_id, nullif(key, record_id), hash, 'pending', :batch_ref, :read_at, updated_at, 1
     FROM r
     ON CONFLICT (store_ref, entity, record_id) DO UPDATE
-    SET state = 'pending', batch_ref = excluded.batch_ref, payload_hash = excluded.payload_hash,
-        source_key = excluded.source_key, updated_at = excluded.updated_at,
+    -- What may have reached Mailchimp unheard stays unknown until Mailchimp answers: it may hold the record.
+    SET state = CASE WHEN l.state = 'unknown' THEN l.state ELSE 'pending' END,
+        batch_ref = excluded.batch_ref, payload_hash = excluded.payload_hash, source_key = excluded.source_key,
+        updated_at = excluded.updated_at,
         read_at = greatest(l.read_at, excluded.read_at),
         attempts = CASE WHEN :retry THEN least(l.attempts, 30000) + 1 ELSE 1 END
     WHERE l.batch_ref IS NULL
@@ -137,12 +161,24 @@ def claim(
     for keys, left_out in ((chunk.left_out, True), (chunk.unchanged, False)):
         reads = [chunk.send.read_at] * len(keys)
         close_rejections(connection, store.store_ref, key.entity, keys, reads, seen=chunk.seen, left_out=left_out)
+    if chunk.removable:
+        keys = [*chunk.left_out, *chunk.unchanged, *(chunk.send.keys if _renamed(chunk.send) else ())]
+        notice(connection, store.store_ref, key.entity, keys, chunk.seen)
+        drop(connection, store.store_ref, key.entity, chunk.seen)
+    note_aliases(connection, store.store_ref, key.entity, chunk.aliases)
     if chunk.progress is not None and not advance(connection, key, chunk.progress):
         raise ClaimConflict(f"Another worker moved slice {key.number} of {key.entity}.")
     return batch_ref
 
 
+def _renamed(sent: Candidates) -> bool:
+    """Tell whether the records have other ids than the shop's rows: a row may then have yielded another one before."""
+    return list(sent.record_ids) != list(sent.keys)
+
+
 def _intend(connection: Connection, store: StoreRef, key: SliceKey, chunk: Chunk) -> int:
+    if _renamed(chunk.send):
+        change_speakers(connection, store.store_ref, key.entity, chunk.send.keys, chunk.send.record_ids)
     batch_ref: int = connection.execute(
         text("""
             INSERT INTO batch (store_ref, run_ref, entity, slice_number, token, operations, body_bytes)
@@ -170,6 +206,8 @@ def _intend(connection: Connection, store: StoreRef, key: SliceKey, chunk: Chunk
             "methods": list(chunk.methods),
             "hashes": list(chunk.send.hashes),
             "updated": list(chunk.send.updated_at),
+            "children": [None if one is None else json.dumps(one) for one in chunk.children]
+            or [None] * len(chunk.send.record_ids),
             "read_at": chunk.send.read_at,
             "retry": chunk.retry,
         },
@@ -182,15 +220,17 @@ def _intend(connection: Connection, store: StoreRef, key: SliceKey, chunk: Chunk
 def _touch(connection: Connection, store_ref: int, entity: str, touched: Candidates) -> bool:
     if not touched.record_ids:
         return True
+    if _renamed(touched):
+        change_speakers(connection, store_ref, entity, touched.keys, touched.record_ids)
     written = connection.execute(
         text("""
             UPDATE ledger l
-            SET read_at = greatest(l.read_at, :read_at),
+            SET read_at = greatest(l.read_at, :read_at), source_key = nullif(r.key, r.record_id),
                 updated_at = timestamptz 'epoch' + r.updated_us * interval '1 microsecond'
             FROM (
                 SELECT CAST(:store_ref AS smallint) AS store_ref, CAST(:entity AS text) AS entity, t.*
-                FROM unnest(CAST(:record_ids AS text[]), CAST(:hashes AS bytea[]), CAST(:updated AS bigint[]))
-                    AS t(record_id, hash, updated_us) OFFSET 0
+                FROM unnest(CAST(:record_ids AS text[]), CAST(:keys AS text[]), CAST(:hashes AS bytea[]),
+                            CAST(:updated AS bigint[])) AS t(record_id, key, hash, updated_us) OFFSET 0
             ) AS r
             WHERE (l.store_ref, l.entity, l.record_id) = (r.store_ref, r.entity, r.record_id)
               AND l.batch_ref IS NULL AND l.payload_hash = r.hash
@@ -199,6 +239,7 @@ def _touch(connection: Connection, store_ref: int, entity: str, touched: Candida
             "store_ref": store_ref,
             "entity": entity,
             "record_ids": list(touched.record_ids),
+            "keys": list(touched.keys),
             "hashes": list(touched.hashes),
             "updated": list(touched.updated_at),
             "read_at": touched.read_at,
@@ -234,7 +275,7 @@ def count_open(connection: Connection, account_id: str) -> int:
 
 _OPEN = text("""
     SELECT b.batch_ref, b.store_ref, b.run_ref, b.entity, b.slice_number, b.token, b.batch_id,
-           coalesce(b.posted_at, b.created_at)
+           coalesce(b.posted_at, b.created_at), b.operations
     FROM batch b JOIN store s USING (store_ref)
     WHERE b.state IN ('intended', 'posted') AND s.account_id = :account_id
     ORDER BY b.batch_ref
@@ -254,3 +295,18 @@ def sent_methods(connection: Connection, batch_ref: int) -> list[str]:
             text("SELECT method FROM operation WHERE batch_ref = :batch_ref ORDER BY seq"), {"batch_ref": batch_ref}
         ).scalars()
     )
+
+
+def sent_children(connection: Connection, batch_ref: int) -> dict[int, frozenset[str]]:
+    """Return what the updates in a batch had inside ("lines/7", …), by the sequence numbers of their operations."""
+    rows = connection.execute(
+        text("SELECT seq, children FROM operation WHERE batch_ref = :batch_ref AND children IS NOT NULL"),
+        {"batch_ref": batch_ref},
+    )
+    return {row.seq: frozenset(row.children) for row in rows}
+
+
+def sent_record(connection: Connection, batch_ref: int, sequence: int) -> str:
+    """Return the id of the record that an operation is about."""
+    statement = text("SELECT record_id FROM operation WHERE batch_ref = :batch_ref AND seq = :sequence")
+    return str(connection.execute(statement, {"batch_ref": batch_ref, "sequence": sequence}).scalar_one())

@@ -12,7 +12,7 @@ DEFAULT_SCHEMA = "mailchimp"
 # Every statement here looks up a list of records by key. During a first load the planner's statistics lag far behind
 # the ledger, and it would join a million rows to find two thousand (measured: 500 ms in place of 30). So: nested loops
 # over the list. In the statements `OFFSET 0` fences the list off, so that the planner cannot begin with the ledger.
-_PLANNER_SETTINGS = """
+PLANNER_SETTINGS = """
 SET LOCAL jit = off;
 SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off;
@@ -56,7 +56,7 @@ class StateDatabase:
     def begin(self) -> Iterator[Connection]:
         """Open a transaction on the state tables; commits at the end of the block, rolls back on an exception."""
         with self.engine.begin() as connection:
-            connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted(self.schema)};{_PLANNER_SETTINGS}")
+            connection.exec_driver_sql(f"SET LOCAL search_path TO {quoted(self.schema)};{PLANNER_SETTINGS}")
             yield connection
 
     @contextmanager
@@ -66,7 +66,13 @@ class StateDatabase:
         The lock lives in the database session, so a killed worker gives it up the moment its connection breaks, and one
         whose host vanished within a minute.
         """
-        name = f"{self.schema}/slice/{key.run_ref}/{key.entity}/{key.number}"
+        with self.named_lock(f"slice/{key.run_ref}/{key.entity}/{key.number}") as free:
+            yield free
+
+    @contextmanager
+    def named_lock(self, name: str) -> Iterator[bool]:
+        """Try to own whatever `name` stands for in this schema, as `slice_lock` does; yields whether it was free."""
+        name = f"{self.schema}/{name}"
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql(_KEEPALIVE)
             arguments = {"name": name}
@@ -96,6 +102,25 @@ def lock_account(connection: Connection, account_id: str) -> None:
     connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/account/' || :account, 0))"),
         {"account": account_id},
+    )
+
+
+def lock_automations(connection: Connection, store_ref: int) -> None:
+    """Let only one transaction at a time pause or resume a store's automations (until its end).
+
+    Otherwise a run that ends might take away the quiet that another one has just asked for.
+    """
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/automations/' || :store, 0))"),
+        {"store": str(store_ref)},
+    )
+
+
+def lock_creation(connection: Connection, account_id: str, store_id: str) -> None:
+    """Let only one transaction at a time create a store at Mailchimp (until its end)."""
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '/creation/' || :store, 0))"),
+        {"store": f"{account_id}/{store_id}"},
     )
 
 

@@ -44,6 +44,7 @@ class Candidates:
 class Comparison:
     """The ledger's view of candidates, as parallel columns in their order.
 
+    `uncertain` marks records that were sent before without an answer: Mailchimp may hold an older payload of them.
     `touch` marks records that changed in the shop without changing their payload; the claim notes the newer read, so
     that an older snapshot of the record can no longer be sent after it.
     """
@@ -51,6 +52,7 @@ class Comparison:
     verdicts: list[Verdict]
     batch_refs: list[int | None]
     on_mailchimp: list[bool]
+    uncertain: list[bool]
     touch: list[bool]
     newest_read_at: datetime | None
 
@@ -71,7 +73,8 @@ _COMPARE = text("""
            coalesce(l.on_mailchimp, false),
            l.payload_hash = r.hash AND l.state IN ('synced', 'rejected')
                AND l.updated_at IS DISTINCT FROM timestamptz 'epoch' + r.updated_us * interval '1 microsecond',
-           l.read_at
+           l.read_at,
+           coalesce(l.state IN ('pending', 'unknown') AND NOT l.on_mailchimp, false)
     FROM unnest(CAST(:record_ids AS text[]), CAST(:keys AS text[]), CAST(:hashes AS bytea[]),
                 CAST(:updated AS bigint[])) WITH ORDINALITY AS r(record_id, key, hash, updated_us, n)
     LEFT JOIN ledger l ON l.store_ref = :store_ref AND l.entity = :entity AND l.record_id = r.record_id
@@ -99,6 +102,7 @@ def compare(connection: Connection, store_ref: int, entity: str, candidates: Can
         verdicts=verdicts,
         batch_refs=[row[1] for row in rows],
         on_mailchimp=[row[2] for row in rows],
+        uncertain=[row[5] for row in rows],
         touch=[bool(row[3]) and verdict is not Verdict.ALIAS for row, verdict in zip(rows, verdicts, strict=True)],
         newest_read_at=max(stale_reads, default=None),
     )
@@ -143,6 +147,11 @@ _LEFTOVERS = text("""
     WHERE l.store_ref = :store_ref AND l.entity = :entity AND l.state IN ('pending', 'unknown')
       AND l.batch_ref IS NULL
     UNION
+    SELECT coalesce(l.source_key, l.record_id)
+    FROM (SELECT DISTINCT store_ref, entity, record_id FROM stale_child
+          WHERE store_ref = :store_ref AND entity = :entity AND attempts < 3 OFFSET 0) AS c
+    JOIN ledger l USING (store_ref, entity, record_id)
+    UNION
     SELECT w.key
     FROM waiting w
     JOIN ledger parent ON (parent.store_ref, parent.entity) = (w.store_ref, w.parent_entity)
@@ -169,8 +178,8 @@ _LEFTOVERS = text("""
 def leftovers(connection: Connection, store_ref: int, entity: str) -> list[str]:
     """Return the shop's keys of records that earlier runs owe.
 
-    These are the ones claimed but not acknowledged (and not in flight), and those that waited for a parent which
-    Mailchimp holds by now.
+    These are the ones claimed but not acknowledged (and not in flight), those that waited for a parent which Mailchimp
+    holds by now, and those of which Mailchimp still holds lines, variants … that are to be deleted.
     """
     return list(connection.execute(_LEFTOVERS, {"store_ref": store_ref, "entity": entity}).scalars())
 
@@ -183,28 +192,26 @@ _RETIRE = text("""
         UNION
         SELECT store_ref, entity, record_id FROM rejected
         WHERE store_ref = :store_ref AND entity = :entity AND waits_for IS NOT NULL
-    ), gone AS (
-        UPDATE ledger l
-        SET state = CASE WHEN l.on_mailchimp OR l.state = 'unknown' THEN 'rejected' ELSE 'deleted' END,
-            payload_hash = NULL, attempts = 0
-        FROM owed
-        WHERE (l.store_ref, l.entity, l.record_id) = (owed.store_ref, owed.entity, owed.record_id)
-          AND l.batch_ref IS NULL AND l.state IN ('pending', 'unknown', 'rejected')
+    ), gone AS MATERIALIZED (
+        SELECT l.store_ref, l.entity, l.record_id, :removable AND (l.on_mailchimp OR l.state = 'unknown') AS may_be_held
+        FROM owed JOIN ledger l USING (store_ref, entity, record_id)
+        WHERE l.batch_ref IS NULL AND l.state IN ('pending', 'unknown', 'rejected')
           AND coalesce(l.source_key, l.record_id) = ANY (CAST(:keys AS text[]))
           AND l.record_id <> ALL (CAST(:seen AS text[]))
-        RETURNING l.record_id, l.state
+        FOR UPDATE OF l SKIP LOCKED
+    ), closed AS (
+        UPDATE ledger l
+        SET state = CASE WHEN gone.may_be_held THEN l.state ELSE 'deleted' END, payload_hash = NULL, attempts = 0
+        FROM gone
+        WHERE (l.store_ref, l.entity, l.record_id) = (gone.store_ref, gone.entity, gone.record_id)
     ), forgotten AS (
         DELETE FROM rejected r USING gone
-        WHERE r.store_ref = :store_ref AND r.entity = :entity AND r.record_id = gone.record_id
-          AND gone.state = 'deleted'
+        WHERE (r.store_ref, r.entity, r.record_id) = (gone.store_ref, gone.entity, gone.record_id)
+          AND NOT gone.may_be_held
     )
-    INSERT INTO rejected (store_ref, entity, record_id, error_class, title, detail, dag_run_id)
-    SELECT :store_ref, :entity, record_id, 'gone', 'No longer in the shop',
-           'The shop no longer yields this record; Mailchimp may keep the last state it was told.', :dag_run_id
-    FROM gone WHERE state = 'rejected'
-    ON CONFLICT (store_ref, entity, record_id) DO UPDATE
-    SET error_class = excluded.error_class, title = excluded.title, detail = excluded.detail, field = NULL,
-        waits_for = NULL, parent_id = NULL, last_seen_at = now()
+    INSERT INTO removal (store_ref, entity, record_id)
+    SELECT store_ref, entity, record_id FROM gone WHERE may_be_held
+    ON CONFLICT DO NOTHING
 """)
 
 
@@ -215,11 +222,11 @@ def retire(
     *,
     keys: Sequence[str],
     seen: Collection[str],
-    dag_run_id: str,
+    removable: bool = True,
 ) -> None:
     """Give up records that were owed under the shop's `keys` but that the shop no longer yields.
 
-    A record Mailchimp never held is closed as deleted; one it may hold stays visible among the rejected records.
+    A record Mailchimp never held is closed as deleted; one it may hold is put on the list of removals.
 
     Args:
         connection: a transaction on the state tables.
@@ -227,9 +234,9 @@ def retire(
         entity: name of the entity.
         keys: the shop's keys that were just read.
         seen: ids of the records they yielded (sent or rejected).
-        dag_run_id: the run that noticed.
+        removable: whether records of this entity are ever deleted at Mailchimp.
     """
-    arguments = {"store_ref": store_ref, "entity": entity, "dag_run_id": dag_run_id}
+    arguments = {"store_ref": store_ref, "entity": entity, "removable": removable}
     connection.execute(_RETIRE, arguments | {"keys": list(keys), "seen": list(seen)})
 
 
@@ -248,4 +255,60 @@ def demote(connection: Connection, store: StoreRef, entity: str, record_ids: Seq
               AND l.batch_ref IS NULL AND l.on_mailchimp
         """),
         {"store_ref": store.store_ref, "entity": entity, "record_ids": list(record_ids)},
+    )
+
+
+def held_records(connection: Connection, store_ref: int, entity: str, after: str, limit: int) -> list[tuple[str, str]]:
+    """Return the next records that Mailchimp may hold, as (record id, the shop's key), in byte order of the id.
+
+    Args:
+        connection: a transaction on the state tables.
+        store_ref: the store.
+        entity: name of the entity.
+        after: the last record id of the page before; "" to begin.
+        limit: how many at most.
+    """
+    rows = connection.execute(
+        text("""
+            SELECT record_id, coalesce(source_key, record_id) FROM ledger
+            WHERE store_ref = :store_ref AND entity = :entity AND record_id > :after
+              AND (on_mailchimp OR state IN ('pending', 'unknown'))
+            ORDER BY record_id LIMIT :limit
+        """),
+        {"store_ref": store_ref, "entity": entity, "after": after, "limit": limit},
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def count_held(connection: Connection, store_ref: int, entity: str) -> int:
+    """Count the records of an entity that Mailchimp is known to hold; reads the entity's part of the ledger."""
+    return int(
+        connection.execute(
+            text("SELECT count(*) FROM ledger WHERE store_ref = :store_ref AND entity = :entity AND on_mailchimp"),
+            {"store_ref": store_ref, "entity": entity},
+        ).scalar_one()
+    )
+
+
+def record_held(connection: Connection, store_ref: int, entity: str, record_id: str) -> None:
+    """Record that Mailchimp holds something that no row of the shop yields."""
+    connection.execute(
+        text("""
+            INSERT INTO ledger (store_ref, entity, record_id, state, on_mailchimp, acknowledged_at)
+            VALUES (:store_ref, :entity, :record_id, 'synced', true, now())
+            ON CONFLICT (store_ref, entity, record_id) DO UPDATE
+            SET state = 'synced', on_mailchimp = true, acknowledged_at = now()
+        """),
+        {"store_ref": store_ref, "entity": entity, "record_id": record_id},
+    )
+
+
+def record_gone(connection: Connection, store_ref: int, entity: str, record_id: str) -> None:
+    """Record that a record was deleted at Mailchimp by a direct call."""
+    connection.execute(
+        text("""
+            UPDATE ledger SET state = 'deleted', on_mailchimp = false, payload_hash = NULL, acknowledged_at = now()
+            WHERE store_ref = :store_ref AND entity = :entity AND record_id = :record_id AND batch_ref IS NULL
+        """),
+        {"store_ref": store_ref, "entity": entity, "record_id": record_id},
     )

@@ -19,6 +19,10 @@ class StateNotWritable(RuntimeError):
     """The database user may not create or change the state tables."""
 
 
+class StateOutdated(RuntimeError):
+    """The state tables are those of another version of this project."""
+
+
 def migrate(engine: Engine, schema: str = DEFAULT_SCHEMA) -> StateDatabase:
     """Bring the state tables in `schema` up to date; when they are, this is one cheap query.
 
@@ -44,6 +48,21 @@ def migrate(engine: Engine, schema: str = DEFAULT_SCHEMA) -> StateDatabase:
                 f"Create the schema for that user once: CREATE SCHEMA {quoted(schema)} AUTHORIZATION <user>."
             ) from error
     return open_state(engine, schema)
+
+
+def is_migrated(engine: Engine, schema: str = DEFAULT_SCHEMA) -> bool:
+    """Tell whether the state tables are there; nothing is changed.
+
+    Raises:
+        StateOutdated: they are, but the next run would upgrade them first.
+    """
+    version = _version(engine, schema)
+    if version not in {None, _head()}:
+        raise StateOutdated(
+            f"The state tables in schema {schema!r} belong to another version of this project ({version}, this one has "
+            f"{_head()}). The next run upgrades them; until then nothing can be told in advance."
+        )
+    return version is not None
 
 
 def _upgrade(connection: Connection, schema: str) -> None:

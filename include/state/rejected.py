@@ -6,6 +6,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from include.state.aliases import hand_over
+from include.state.removals import notice
+
 PARENT_MISSING = "parent_missing"
 
 
@@ -34,6 +37,8 @@ _MARK = text("""
     FROM unnest(CAST(:record_ids AS text[]), CAST(:keys AS text[])) AS r(record_id, key)
     ON CONFLICT (store_ref, entity, record_id) DO UPDATE
     SET state = 'rejected', payload_hash = NULL, source_key = excluded.source_key, attempts = 0,
+        -- Sent before and never answered: Mailchimp may hold it, as it was then.
+        on_mailchimp = l.on_mailchimp OR l.state = 'unknown',
         read_at = greatest(l.read_at, excluded.read_at)
     WHERE l.batch_ref IS NULL AND (l.read_at IS NULL OR l.read_at <= excluded.read_at)
 """)
@@ -50,8 +55,8 @@ _WRITE = text("""
     ON CONFLICT (store_ref, entity, record_id) DO UPDATE
     SET operation = excluded.operation, error_class = excluded.error_class, title = excluded.title,
         detail = excluded.detail, field = excluded.field, waits_for = excluded.waits_for,
-        parent_id = excluded.parent_id, attempts = x.attempts + 1, last_seen_at = now(),
-        dag_run_id = excluded.dag_run_id
+        parent_id = excluded.parent_id, attempts = x.attempts + (x.dag_run_id <> excluded.dag_run_id)::int,
+        last_seen_at = now(), dag_run_id = excluded.dag_run_id
 """)
 
 
@@ -97,7 +102,7 @@ def reject(
 def write_rejections(
     connection: Connection, store_ref: int, entity: str, rejections: Sequence[Rejection], *, dag_run_id: str
 ) -> None:
-    """Make rejected records (distinct ids) visible; one that is known already counts one attempt more."""
+    """Make rejected records (distinct ids) visible; one that is known already counts one attempt more in each run."""
     if not rejections:
         return
     connection.execute(
@@ -138,12 +143,7 @@ _CLOSE = text("""
         FROM found f JOIN ledger l USING (store_ref, entity, record_id)
         WHERE l.state = 'rejected' AND l.batch_ref IS NULL AND (l.read_at IS NULL OR l.read_at <= f.read_at)
           AND l.record_id <> ALL (CAST(:seen AS text[]))
-          AND CASE WHEN :left_out
-                   THEN NOT EXISTS (
-                       SELECT FROM rejected x
-                       WHERE (x.store_ref, x.entity, x.record_id) = (l.store_ref, l.entity, l.record_id)
-                         AND x.error_class = 'gone')
-                   ELSE NOT l.on_mailchimp END
+          AND (:left_out OR NOT l.on_mailchimp)
         FOR UPDATE OF l SKIP LOCKED
     ), closed AS (
         UPDATE ledger l
@@ -177,13 +177,81 @@ def close_rejections(
         keys: the shop's keys of the rows.
         reads: per key, the snapshot in which the row yielded something else; later rejections stay.
         seen: ids of records the rows do yield: they stay.
-        left_out: the settings leave the rows out. Then a record Mailchimp holds is let go of too (its ledger row
-            stays), but not one listed as gone for that very reason. Otherwise the rows yield records with other ids;
-            what Mailchimp holds under the former ones stays listed.
+        left_out: the rows yield nothing any more. Then a record Mailchimp holds is let go of too (its ledger row stays
+            until it is removed there). Otherwise the rows yield records with other ids; what Mailchimp holds under the
+            former ones stays listed.
     """
     if keys:
         arguments = {"store_ref": store_ref, "entity": entity, "left_out": left_out, "seen": list(seen)}
         connection.execute(_CLOSE, arguments | {"keys": list(keys), "reads": list(reads)})
+
+
+def rejected_page(connection: Connection, store_ref: int, entity: str, after: str, limit: int) -> list[tuple[str, str]]:
+    """Return the next rejected records that aren't in flight, as (record id, the shop's key), in order of the id.
+
+    Args:
+        connection: a transaction on the state tables.
+        store_ref: the store.
+        entity: name of the entity.
+        after: the last record id of the page before; "" to begin.
+        limit: how many at most.
+    """
+    rows = connection.execute(
+        text("""
+            SELECT l.record_id, coalesce(l.source_key, l.record_id)
+            FROM (
+                SELECT store_ref, entity, record_id FROM rejected
+                WHERE store_ref = :store_ref AND entity = :entity AND record_id > :after OFFSET 0
+            ) AS x
+            JOIN ledger l USING (store_ref, entity, record_id)
+            WHERE l.state = 'rejected' AND l.batch_ref IS NULL
+            ORDER BY l.record_id LIMIT :limit
+        """),
+        {"store_ref": store_ref, "entity": entity, "after": after, "limit": limit},
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def let_go(
+    connection: Connection,
+    store_ref: int,
+    entity: str,
+    gone: Sequence[tuple[str, str]],
+    read_at: datetime,
+    *,
+    removable: bool = True,
+) -> None:
+    """Let go of rejected records whose rows the shop doesn't have any more.
+
+    What another row of the shop yields too is owed as that row; what Mailchimp holds is put on the list of removals.
+
+    Args:
+        connection: a transaction on the state tables.
+        store_ref: the store.
+        entity: name of the entity.
+        gone: (record id, the shop's key) of the records.
+        read_at: the snapshot that didn't have the rows.
+        removable: whether records of this entity are ever deleted at Mailchimp.
+    """
+    if not gone:
+        return
+    keys = [key for _, key in gone]
+    heirs = connection.execute(
+        text("""
+            SELECT a.record_id, min(a.source_key)
+            FROM (SELECT CAST(:store_ref AS smallint) AS store_ref, CAST(:entity AS text) AS entity, record_id
+                  FROM unnest(CAST(:ids AS text[])) AS t(record_id) OFFSET 0) AS r
+            JOIN alias a USING (store_ref, entity, record_id)
+            WHERE a.source_key <> ALL (CAST(:keys AS text[]))
+            GROUP BY a.record_id
+        """),
+        {"store_ref": store_ref, "entity": entity, "ids": [record_id for record_id, _ in gone], "keys": keys},
+    )
+    inherited = {row[0]: row[1] for row in heirs}
+    hand_over(connection, store_ref, entity, inherited)
+    if removable:
+        notice(connection, store_ref, entity, keys, list(inherited))
+    close_rejections(connection, store_ref, entity, keys, [read_at] * len(keys), seen=list(inherited), left_out=True)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,27 @@
 """Runs (one per DAG run and store), their totals, and how far each entity is acknowledged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, func, select, text, update
+from sqlalchemy import Connection, Row, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from include.state.tables import run, watermark
+from include.state.tables import run, slice_, watermark
 
 RunState = Literal["running", "success", "failed"]
+
+
+# What a full sync can be confined to by date.
+_DATED = ("orders", "carts")
+_FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
+
+QUIET_REPLAY = "replay"
+"""The kind of a run that sends rejected records once more, which may be old ones."""
+
+SUBSCRIBERS = "subscribers"
+"""The kind of a run that subscribes people whom only the shop knows, and nobody without a proven opt-in."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +36,18 @@ class Run:
     entities: tuple[str, ...]
     window_start: datetime | None
     window_end: datetime
+    audience: Mapping[str, Any] | None = None
+    is_quiet: bool = False
+    """Whether it brings old records to Mailchimp, which must not make its automations write to people."""
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether the run brings old records to Mailchimp, which must not make its automations write to people."""
-        return self.mode != "ids" and (self.window_start is None or self.kind == "backfill")
+    def window(self, entity: str) -> tuple[datetime | None, datetime]:
+        """Return the window of an entity.
+
+        The dates of a full sync confine the history: orders and carts. What these refer to is compared completely.
+        """
+        if self.mode == "full" and entity not in _DATED:
+            return None, _FOREVER
+        return self.window_start, self.window_end
 
 
 @dataclass(frozen=True)
@@ -37,7 +55,7 @@ class EntitySummary:
     """What a run did with one entity, in records (operations: in batch operations, repeats included).
 
     `extracted` were read from the shop; `skipped` of these are not sent by the store's settings (a status, a guest) or
-    because they are deleted.
+    because they are deleted. `deleted` were deleted at Mailchimp.
     """
 
     entity: str
@@ -48,6 +66,7 @@ class EntitySummary:
     rejected: int
     unchanged: int
     unknown: int
+    deleted: int = 0
 
 
 def start_run(
@@ -61,11 +80,15 @@ def start_run(
     window_end: datetime,
     *,
     entities: Sequence[str] = (),
+    quiet: bool = False,
     reset: bool = False,
 ) -> Run:
-    """Register a DAG run, or find it again after a retry or a cleared task.
+    """Register a DAG run, or find it again.
 
-    The window of a run that exists already stays as it was, so that a retry continues the same work, unless `reset`.
+    With `reset`, a run that exists already begins anew, as if it had never been tried: a backfill that reprocesses a
+    run, and a person who clears it, keep the DAG run's id, but may have changed its kind and its params. What the
+    earlier try planned is forgotten, so that it can neither pass for this try's work nor be missing from it; its
+    batches are settled like those of any other run.
     """
     values = {
         "store_ref": store_ref,
@@ -76,16 +99,19 @@ def start_run(
         "entities": list(entities),
         "window_start": window_start,
         "window_end": window_end,
+        "quiet": quiet,
     }
-    again: dict[str, object] = {"state": "running", "finished_at": None, "confirmed": []}
+    again: dict[str, object] = {"state": "running", "finished_at": None, "confirmed": [], "planned": []}
     if reset:
-        again |= {"kind": kind, "mode": mode, "window_start": window_start, "window_end": window_end}
+        again |= values | {"started_at": func.clock_timestamp(), "http_calls": 0, "bytes_sent": 0, "wait_seconds": 0}
     row = connection.execute(
         insert(run)
         .values(values)
         .on_conflict_do_update(index_elements=["store_ref", "dag_id", "dag_run_id"], set_=again)
         .returning(run)
     ).one()
+    if reset:
+        connection.execute(delete(slice_).where(slice_.c.run_ref == row.run_ref))
     return _run(row)
 
 
@@ -122,7 +148,17 @@ def _run(row: Row[Any]) -> Run:
         tuple(row.entities),
         row.window_start,
         row.window_end,
+        row.audience,
+        row.quiet,
     )
+
+
+def reopen_run(connection: Connection, run_ref: int) -> bool:
+    """Note that a run which has ended goes on, because somebody cleared one of its tasks; returns whether it had."""
+    reopened = connection.execute(
+        update(run).where(run.c.run_ref == run_ref, run.c.state != "running").values(state="running", finished_at=None)
+    )
+    return reopened.rowcount == 1
 
 
 def end_dead_runs(connection: Connection, store_ref: int, dag_id: str, besides: int) -> None:
@@ -135,25 +171,38 @@ def end_dead_runs(connection: Connection, store_ref: int, dag_id: str, besides: 
     )
 
 
+def keep_audience(connection: Connection, run_ref: int, audience: Mapping[str, Any]) -> None:
+    """Keep the audience's rules with the run, so that all of its tasks follow the same."""
+    connection.execute(update(run).where(run.c.run_ref == run_ref).values(audience=dict(audience)))
+
+
+def note_planned(connection: Connection, run_ref: int, phase: str) -> None:
+    """Record that a phase is planned: what it has to do is known."""
+    without = func.array_remove(run.c.planned, phase)
+    connection.execute(update(run).where(run.c.run_ref == run_ref).values(planned=func.array_append(without, phase)))
+
+
+def planned_phases(connection: Connection, run_ref: int) -> list[str]:
+    """Return the phases of a run that are planned."""
+    return list(connection.execute(select(run.c.planned).where(run.c.run_ref == run_ref)).scalar_one())
+
+
 def confirm(connection: Connection, run_ref: int, entity: str) -> None:
-    """Record that the phase of an entity is done."""
+    """Record that a run has done an entity."""
     without = func.array_remove(run.c.confirmed, entity)
     connection.execute(update(run).where(run.c.run_ref == run_ref).values(confirmed=func.array_append(without, entity)))
 
 
-def unconfirmed(connection: Connection, run_ref: int) -> list[str]:
-    """Return the entities whose phases a run has not finished."""
-    row = connection.execute(select(run.c.entities, run.c.confirmed).where(run.c.run_ref == run_ref)).one()
-    return [entity for entity in row.entities if entity not in row.confirmed]
-
-
 def newly_rejected(connection: Connection, run_ref: int) -> dict[str, int]:
-    """Return how many records a run rejected that were fine, or unknown, before it, by entity."""
+    """Return how many records a run rejected that were fine, or unknown, before it, by entity.
+
+    Coupons that Mailchimp can't express are left out by the store's own choice; they don't count.
+    """
     rows = connection.execute(
         text("""
             SELECT x.entity, count(*) AS records FROM run r
             JOIN rejected x ON x.store_ref = r.store_ref AND x.dag_run_id = r.dag_run_id
-            WHERE r.run_ref = :run_ref AND x.first_seen_at >= r.started_at
+            WHERE r.run_ref = :run_ref AND x.first_seen_at >= r.started_at AND x.error_class <> 'not_expressible'
             GROUP BY x.entity
         """),
         {"run_ref": run_ref},
@@ -171,13 +220,15 @@ def finish_run(connection: Connection, run_ref: int, state: Literal["success", "
 def quiet_runs(connection: Connection, store_ref: int, besides: int) -> list[str]:
     """Return the DAG run ids of the runs that are filling a store, other than `besides`.
 
-    A run that is older than a day without having ended counts as dead.
+    A run that has neither begun nor sent anything for a day counts as dead.
     """
     rows = connection.execute(
         text("""
             SELECT dag_run_id FROM run
-            WHERE store_ref = :store_ref AND state = 'running' AND run_ref <> :besides AND mode <> 'ids'
-              AND (window_start IS NULL OR kind = 'backfill') AND started_at > now() - interval '1 day'
+            WHERE store_ref = :store_ref AND state = 'running' AND run_ref <> :besides AND quiet
+              AND (started_at > now() - interval '1 day' OR EXISTS (
+                  SELECT FROM batch
+                  WHERE batch.run_ref = run.run_ref AND coalesce(settled_at, created_at) > now() - interval '1 day'))
             ORDER BY run_ref
         """),
         {"store_ref": store_ref, "besides": besides},
@@ -203,12 +254,14 @@ def add_run_metrics(
 _SUMMARY = text("""
     SELECT entity, sum(extracted)::int AS extracted, sum(skipped)::int AS skipped,
            sum(operations)::int AS operations, sum(acknowledged)::int AS acknowledged, sum(rejected)::int AS rejected,
-           sum(unchanged)::int AS unchanged, sum(unknown)::int AS unknown
+           sum(unchanged)::int AS unchanged, sum(unknown)::int AS unknown, sum(deleted)::int AS deleted
     FROM (
-        SELECT entity, extracted, skipped, 0 AS operations, 0 AS acknowledged, rejected, unchanged, unknown
+        SELECT entity, extracted, skipped, 0 AS operations, 0 AS acknowledged, rejected, unchanged, unknown,
+               0 AS deleted
         FROM slice WHERE run_ref = :run_ref AND (CAST(:number AS int) IS NULL OR number = :number)
         UNION ALL
-        SELECT entity, 0, 0, operations, succeeded, rejected, 0, 0
+        SELECT entity, 0, 0, operations, CASE purpose WHEN 'write' THEN succeeded ELSE 0 END, rejected, 0, 0,
+               CASE purpose WHEN 'remove' THEN succeeded ELSE 0 END
         FROM batch WHERE run_ref = :run_ref AND batch_id IS NOT NULL
             AND (CAST(:number AS int) IS NULL OR slice_number = :number)
             AND EXISTS (SELECT FROM slice WHERE (slice.run_ref, slice.entity, slice.number)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from include.state.database import SliceKey
 from include.state.tables import batch, slice_
@@ -35,6 +35,7 @@ class Slice:
     planned: int
     cursor: str | None
     done: bool
+    phase: str
 
     @property
     def exhausted(self) -> bool:
@@ -61,8 +62,9 @@ def save_slices(
     extra_ids: Sequence[str] = (),
     *,
     slice_records: int = 20_000,
+    phase: str | None = None,
 ) -> list[tuple[int, int]]:
-    """Store the plan of one entity of a run; a plan made before is replaced.
+    """Store the plan of one entity of a run; a plan made before for the same phase is replaced.
 
     Args:
         connection: a transaction on the state tables.
@@ -71,6 +73,7 @@ def save_slices(
         ranges: keyset ranges, in order.
         extra_ids: the shop's keys of records to send besides (leftovers of earlier runs), cut into slices of their own.
         slice_records: the most ids in one such slice.
+        phase: the part of the run that plans it; by default that of the entity itself.
 
     Returns:
         (number, planned records) of each slice: all that tasks need to hand to each other.
@@ -83,16 +86,42 @@ def save_slices(
     for start in range(0, len(named), slice_records):
         ids = named[start : start + slice_records]
         rows.append({"first_key": None, "last_key": None, "ids": ids, "planned": len(ids)})
-    connection.execute(delete(slice_).where(slice_.c.run_ref == run_ref, slice_.c.entity == entity))
-    # Batches of a plan made before keep their slice numbers: a new plan goes on behind them.
-    used = select(func.max(batch.c.slice_number)).where(batch.c.run_ref == run_ref, batch.c.entity == entity)
-    last = connection.execute(used).scalar_one()
-    first = 0 if last is None else last + 1
+    name = phase or entity
+    connection.execute(
+        delete(slice_).where(slice_.c.run_ref == run_ref, slice_.c.entity == entity, slice_.c.phase == name)
+    )
+    first = _next_number(connection, run_ref, entity)
     for number, row in enumerate(rows, start=first):
-        row.update(run_ref=run_ref, entity=entity, number=number)
+        row.update(run_ref=run_ref, entity=entity, number=number, phase=name)
     if rows:
         connection.execute(insert(slice_), rows)
     return [(number, int(str(row["planned"]))) for number, row in enumerate(rows, start=first)]
+
+
+def _next_number(connection: Connection, run_ref: int, entity: str) -> int:
+    """Batches of a plan made before keep their slice numbers, so a new plan goes on behind them."""
+    in_batches = select(func.max(batch.c.slice_number)).where(batch.c.run_ref == run_ref, batch.c.entity == entity)
+    in_slices = select(func.max(slice_.c.number)).where(slice_.c.run_ref == run_ref, slice_.c.entity == entity)
+    used = [connection.execute(statement).scalar_one() for statement in (in_batches, in_slices)]
+    return max((number for number in used if number is not None), default=-1) + 1
+
+
+def add_slice(connection: Connection, run_ref: int, entity: str, phase: str, ids: Sequence[str]) -> SliceKey:
+    """Add a slice of named records to a run, beside those that were planned."""
+    number = _next_number(connection, run_ref, entity)
+    row = {"run_ref": run_ref, "entity": entity, "number": number, "phase": phase, "ids": list(ids)}
+    connection.execute(insert(slice_).values(**row, planned=len(ids)))
+    return SliceKey(run_ref, entity, number)
+
+
+def slices_of(connection: Connection, run_ref: int, entity: str, phase: str) -> list[Slice]:
+    """Return the slices of one entity that a phase planned."""
+    rows = connection.execute(
+        select(slice_)
+        .where(slice_.c.run_ref == run_ref, slice_.c.entity == entity, slice_.c.phase == phase)
+        .order_by(slice_.c.number)
+    )
+    return [_slice(row) for row in rows]
 
 
 def load_slice(connection: Connection, key: SliceKey) -> Slice:
@@ -110,8 +139,13 @@ def load_slice(connection: Connection, key: SliceKey) -> Slice:
         raise LookupError(
             f"Slice {key.number} of {key.entity} is not in the plan of run {key.run_ref}; clear the plan task."
         )
+    return _slice(row)
+
+
+def _slice(row: Row[Any]) -> Slice:
+    key = SliceKey(row.run_ref, row.entity, row.number)
     ids = None if row.ids is None else tuple(row.ids)
-    return Slice(key, row.first_key, row.last_key, ids, row.planned, row.cursor, row.state == "done")
+    return Slice(key, row.first_key, row.last_key, ids, row.planned, row.cursor, row.state == "done", row.phase)
 
 
 @dataclass(frozen=True)
@@ -152,10 +186,10 @@ def close_slice(connection: Connection, key: SliceKey, unknown: int) -> None:
     )
 
 
-def open_slices(connection: Connection, run_ref: int, entity: str | None = None) -> list[str]:
-    """Return the slices of a run (of one entity, if given) that are not worked off, as "entity 3"."""
-    statement = select(slice_.c.entity, slice_.c.number).where(slice_.c.run_ref == run_ref, slice_.c.state == "open")
-    if entity is not None:
-        statement = statement.where(slice_.c.entity == entity)
+def open_slices(connection: Connection, run_ref: int) -> list[tuple[str, str]]:
+    """Return the slices of a run that are not worked off: the phase that planned each, and its name ("orders 3")."""
+    statement = select(slice_.c.phase, slice_.c.entity, slice_.c.number).where(
+        slice_.c.run_ref == run_ref, slice_.c.state == "open"
+    )
     rows = connection.execute(statement.order_by(slice_.c.entity, slice_.c.number))
-    return [f"{row.entity} {row.number}" for row in rows]
+    return [(row.phase, f"{row.entity} {row.number}") for row in rows]
