@@ -13,6 +13,7 @@ from pathlib import Path
 from include.extract.connection import ShopUnreachable, check_reachable, open_engine
 from include.extract.contract import CONTRACT
 from include.shops.profile import CheckedProfile, ProfileError, check_profile, load_profile
+from include.shops.write_back import check_write_back
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_reachable(engine)
         with engine.connect() as connection:
             checked = check_profile(profile, connection)
+            check_write_back(profile, connection)
     except (ProfileError, ShopUnreachable, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

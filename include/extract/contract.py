@@ -42,11 +42,15 @@ ARROW_TYPES: Final[Mapping[Kind, pa.DataType]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of an extract: its name in the SQL's result, its kind, and whether every profile must have it."""
+    """One column of an extract: its name in the SQL's result, its kind, and whether every profile must have it.
+
+    A `derived` column is worked out by the extractor; what a profile's SQL yields under its name is ignored.
+    """
 
     name: str
     kind: Kind
     required: bool = False
+    derived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,9 @@ class ExtractContract:
 
     `key` is the column that rows are looked up by: the record's own id, or for children the id of their parent
     (None for the single row of `store`). `windowed` extracts have `updated_at` and are read in slices. `optional`
-    extracts may be left out. Of each group in `one_of` at least one column is needed.
+    extracts may be left out. Of each group in `one_of` at least one column is needed. A profile that has the extract
+    has to have those it `needs` as well. `dated_by` names another extract and the column that leads to its record:
+    children that are records themselves and change when their parent does; `key` is then a derived column.
     """
 
     name: str
@@ -64,10 +70,17 @@ class ExtractContract:
     windowed: bool = False
     optional: bool = False
     one_of: tuple[tuple[str, ...], ...] = ()
+    needs: tuple[str, ...] = ()
+    dated_by: tuple[str, str] | None = None
     by_name: Mapping[str, Column] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", MappingProxyType({column.name: column for column in self.columns}))
+
+    @property
+    def own_columns(self) -> tuple[Column, ...]:
+        """The columns that a profile's SQL yields: all but the derived ones."""
+        return tuple(column for column in self.columns if not column.derived)
 
     def arrow_schema(self) -> pa.Schema:
         """The Arrow schema that every frame of this extract has, whichever columns the profile provides."""
@@ -84,6 +97,10 @@ def _needs(kind: Kind, *names: str) -> tuple[Column, ...]:
 
 def _may_have(kind: Kind, *names: str) -> tuple[Column, ...]:
     return tuple(Column(name, kind) for name in names)
+
+
+def _derived(kind: Kind, *names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, kind, derived=True) for name in names)
 
 
 _EXTRACTS = (
@@ -142,7 +159,7 @@ _EXTRACTS = (
             *_may_have(Kind.TEXT, "first_name", "last_name", "company", "phone", *_PLACE),
             *_may_have(Kind.ID, "address_id"),
             *_may_have(Kind.BOOLEAN, "is_guest", "opted_in"),
-            *_may_have(Kind.TIME, "opted_in_at"),
+            *_may_have(Kind.TIME, "opted_in_at", "opted_out_at"),
             *_may_have(Kind.TEXT, "opt_in_source", "opt_in_ip", "language"),
             *_may_have(Kind.BOOLEAN, "is_deleted"),
         ),
@@ -198,6 +215,106 @@ _EXTRACTS = (
         key="address_id",
         optional=True,
         columns=(*_needs(Kind.ID, "address_id"), *_may_have(Kind.TEXT, *_RECIPIENT)),
+    ),
+    ExtractContract(
+        "carts",
+        key="cart_id",
+        windowed=True,
+        optional=True,
+        one_of=(("customer_id", "email"),),
+        needs=("cart_lines",),
+        columns=(
+            *_needs(Kind.ID, "cart_id"),
+            *_needs(Kind.TIME, "updated_at"),
+            *_may_have(Kind.ID, "customer_id"),
+            *_may_have(Kind.TEXT, "email"),
+            *_needs(Kind.TEXT, "currency_code"),
+            *_needs(Kind.MONEY, "order_total"),
+            *_may_have(Kind.MONEY, "tax_total"),
+            *_may_have(Kind.TEXT, "checkout_token"),
+            *_may_have(Kind.ID, "campaign_id"),
+            *_may_have(Kind.BOOLEAN, "is_open"),
+        ),
+    ),
+    ExtractContract(
+        "cart_lines",
+        key="cart_id",
+        optional=True,
+        needs=("carts",),
+        columns=(
+            *_needs(Kind.ID, "cart_id", "line_id", "product_id", "variant_id"),
+            *_needs(Kind.INTEGER, "quantity"),
+            *_needs(Kind.MONEY, "price"),
+        ),
+    ),
+    # amount: of `fixed` rules in major units, of `percentage` ones in percent (15 is 15 %).
+    # type: fixed or percentage; target: per_item, total or shipping. Free shipping is fixed, shipping, whatever amount.
+    # other_conditions: the coupon has rules that Mailchimp can't express, such as a least order value.
+    ExtractContract(
+        "promo_rules",
+        key="rule_id",
+        windowed=True,
+        optional=True,
+        columns=(
+            *_needs(Kind.ID, "rule_id"),
+            *_needs(Kind.TIME, "updated_at"),
+            *_needs(Kind.TEXT, "description"),
+            *_needs(Kind.MONEY, "amount"),
+            *_needs(Kind.TEXT, "type", "target"),
+            *_may_have(Kind.TEXT, "title"),
+            *_may_have(Kind.TIME, "starts_at", "ends_at"),
+            *_may_have(Kind.BOOLEAN, "enabled", "other_conditions", "is_deleted"),
+        ),
+    ),
+    # A code has no time of its own: its rule's `updated_at` covers it. code_key: rule_id/code_id, as a code is known
+    # by both at Mailchimp; number: 1, 2, … within its rule in the order of code_id, for a cap on codes per rule.
+    ExtractContract(
+        "promo_codes",
+        key="code_key",
+        windowed=True,
+        optional=True,
+        needs=("promo_rules",),
+        dated_by=("promo_rules", "rule_id"),
+        columns=(
+            *_derived(Kind.ID, "code_key"),
+            *_needs(Kind.ID, "rule_id", "code_id"),
+            *_needs(Kind.TEXT, "code"),
+            *_may_have(Kind.TEXT, "redemption_url"),
+            *_may_have(Kind.INTEGER, "usage_count"),
+            *_may_have(Kind.BOOLEAN, "enabled"),
+            *_derived(Kind.TIME, "updated_at"),
+            *_derived(Kind.INTEGER, "number"),
+            *_derived(Kind.BOOLEAN, "rule_is_deleted", "rule_other_conditions"),
+        ),
+    ),
+    # The groups (interests) that a customer chose, by name or by Mailchimp's id. A change moves the customer.
+    ExtractContract(
+        "customer_groups",
+        key="customer_id",
+        optional=True,
+        columns=(*_needs(Kind.ID, "customer_id"), *_needs(Kind.TEXT, "group_name")),
+    ),
+    # Tombstones of rows that are really gone. entity: products, customers, orders, carts, promo_rules or promo_codes;
+    # record_id: the extract's key.
+    ExtractContract(
+        "deleted",
+        key="record_id",
+        optional=True,
+        columns=(*_needs(Kind.TEXT, "entity"), *_needs(Kind.ID, "record_id"), *_needs(Kind.TIME, "deleted_at")),
+    ),
+    # People who asked to be erased, by the shop's id or by address. erasure_id: of the request, a number that says
+    # nothing about the person, since it stays in the proof. While its row is there, nothing of the person is sent.
+    ExtractContract(
+        "erasures",
+        key="erasure_id",
+        optional=True,
+        one_of=(("customer_id", "email"),),
+        columns=(
+            *_needs(Kind.ID, "erasure_id"),
+            *_needs(Kind.TIME, "requested_at"),
+            *_may_have(Kind.ID, "customer_id"),
+            *_may_have(Kind.TEXT, "email"),
+        ),
     ),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psycopg2
+import psycopg2.errors
 from psycopg2.extensions import cursor as Cursor
 
 from include.extract.pg_types import PgType
@@ -47,13 +48,17 @@ def attempt(cursor: Cursor, statement: str, *values: object) -> None:
         raise
 
 
-def refusal(error: psycopg2.Error) -> str:
+def refusal(error: psycopg2.Error, *, of_data: bool = False) -> str:
     """Line and message of an error that PostgreSQL found in a profile's SELECT, to be appended to the file's name.
 
     Args:
         error: raised by a statement whose second line is the first of the file.
+        of_data: the statement has read rows. PostgreSQL's message about a value quotes the value, which may be a
+            customer's name: only the kind of error is told.
     """
     message = error.diag.message_primary or " ".join(str(error).split())
+    if of_data and isinstance(error, (psycopg2.DataError, psycopg2.errors.RaiseException)):
+        message = f"a value raises {type(error).__name__} (SQLSTATE {error.pgcode})"
     position = error.diag.statement_position
     query = (error.cursor.query if error.cursor else None) or b""
     line = query.decode("utf-8", "replace")[: int(position) - 1].count("\n") if position else 0

@@ -1,52 +1,26 @@
-"""Keyset slices: cut an extract's window into ranges of its key, and read ranges, or rows by their ids.
-
-The profile's SELECT is wrapped, never changed: `SELECT … FROM (<sql>) AS extract WHERE <key range> ORDER BY <key>`.
-Columns stay bare in every predicate, and values are cast to the column's own type, so that the shop's indexes serve.
-"""
+"""Keyset slices: cut an extract's window into ranges of its key, and read ranges, or rows by their ids."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import psycopg2
 import pyarrow as pa
 import pyarrow.compute as pc
-from psycopg2.extensions import cursor as Cursor
-from psycopg2.extensions import encodings
 from sqlalchemy import Connection
 
 from include.extract.connection import begin_snapshot, cursor_of
-from include.extract.contract import CONTRACT, ExtractContract
-from include.extract.frames import ExtractFailed, copy_csv, empty_frame, parse_csv, sql_failure
-from include.extract.pg_types import quoted, select_expression, window_bound
+from include.extract.contract import CONTRACT
+from include.extract.describe import attempt
+from include.extract.frames import ExtractFailed, empty_frame, sql_failure
+from include.extract.pg_types import quoted
+from include.extract.selects import Select, literal
+from include.extract.windows import SliceBounds, Window
 from include.shops.profile import CheckedProfile
 
-
-@dataclass(frozen=True)
-class Window:
-    """Records whose `updated_at` is in [since, until), aware UTC; `since` None: all of them, undated ones too."""
-
-    since: datetime | None
-    until: datetime
-
-    def __post_init__(self) -> None:
-        for bound in (self.since, self.until):
-            if bound is not None and bound.tzinfo is None:
-                raise ValueError(f"a window needs aware times, {bound.isoformat()} has no time zone")
-
-
-@dataclass(frozen=True)
-class SliceBounds:
-    """A range of keys, both ends included, numbered from 0, and how many records it held when it was planned."""
-
-    number: int
-    first_key: str
-    last_key: str
-    records: int
+__all__ = ["Extractor", "SliceBounds", "Window"]
 
 
 class Extractor:
@@ -58,16 +32,22 @@ class Extractor:
     Args:
         connection: of the shop database or a replica; not in a transaction, unless in one of another Extractor.
         profile: which SQL to run, and the columns it was found to have.
+        extra: by extract, further columns to read as text: those that the setting `merge_fields` names beyond the
+            contract. They follow the contract's columns in the frames.
 
     Raises:
         RuntimeError: the connection can't hold a snapshot (see `begin_snapshot`).
+        ExtractFailed: the profile's SQL doesn't yield an extra column.
     """
 
-    def __init__(self, connection: Connection, profile: CheckedProfile) -> None:
+    def __init__(
+        self, connection: Connection, profile: CheckedProfile, extra: Mapping[str, Iterable[str]] | None = None
+    ) -> None:
+        self._profile = profile
+        self._extra = {extract: _beyond_contract(extract, names, profile) for extract, names in (extra or {}).items()}
         #: When the snapshot was taken, aware UTC, by the database's clock.
         self.read_at = begin_snapshot(connection)
         self._connection = connection
-        self._profile = profile
 
     def plan(self, extract: str, window: Window, slice_records: int) -> list[SliceBounds]:
         """Cut the records in a window into slices of about equal size.
@@ -83,7 +63,7 @@ class Extractor:
         Raises:
             ExtractFailed: the SQL failed, or yields a record without id or several of the same id.
         """
-        select = _Select(CONTRACT[extract], self._profile)
+        select = self._select(extract)
         if not select.exists:
             return []
         with cursor_of(self._connection) as cursor:
@@ -133,7 +113,7 @@ class Extractor:
         Raises:
             ExtractFailed: the SQL failed.
         """
-        select = _Select(CONTRACT[extract], self._profile)
+        select = self._select(extract)
         if not select.exists:
             return empty_frame(select.contract)
         with cursor_of(self._connection) as cursor:
@@ -144,13 +124,20 @@ class Extractor:
             tail = f"WHERE {' AND '.join(conditions)} ORDER BY extract.{quoted(select.key)} LIMIT {limit:d}"
             return select.read(cursor, tail)
 
-    def read_ids(self, extract: str, ids: Sequence[str] | pd.Series, column: str | None = None) -> pd.DataFrame:
+    def read_ids(
+        self,
+        extract: str,
+        ids: Sequence[str] | pd.Series,
+        column: str | None = None,
+        columns: Collection[str] | None = None,
+    ) -> pd.DataFrame:
         """Read the rows of given ids: records by their own, children by that of their parent.
 
         Args:
             extract: any but `store`.
             ids: ids as text; null and repeated ones are left out.
             column: the column the ids are of, by default the extract's key.
+            columns: read only these; the others are null. By default all.
 
         Returns:
             The rows that exist, in no particular order.
@@ -158,15 +145,99 @@ class Extractor:
         Raises:
             ExtractFailed: the SQL failed, or an id can't be one of the column's type.
         """
-        select = _Select(CONTRACT[extract], self._profile)
-        wanted = pc.unique(pa.array(ids, pa.string(), from_pandas=True)).drop_null()
+        select = self._select(extract)
+        wanted = _distinct(ids)
         if not select.exists or not len(wanted):
             return empty_frame(select.contract)
-        name = column or select.key
         with cursor_of(self._connection) as cursor:
-            literal = _literal(cursor, _array_text(wanted))
-            array = f"{literal}::{select.types[name].cast_name}[]"
-            return select.read(cursor, f"JOIN unnest({array}) AS wanted (id) ON extract.{quoted(name)} = wanted.id")
+            return select.read(cursor, select.join_ids(cursor, wanted, column), columns)
+
+    def changed_keys(self, extract: str, window: Window) -> list[str]:
+        """List the records in a window.
+
+        Args:
+            extract: one that has `updated_at`.
+            window: which records.
+
+        Returns:
+            Their keys, in the order of the key.
+
+        Raises:
+            ExtractFailed: the SQL failed.
+        """
+        select = self._select(extract)
+        if not select.exists:
+            return []
+        with cursor_of(self._connection) as cursor:
+            tail = f"WHERE {select.in_window(cursor, window)} ORDER BY extract.{quoted(select.key)}"
+            keys: list[str] = select.read(cursor, tail, [select.key])[select.key].dropna().tolist()
+            return keys
+
+    def read_all(self, extract: str) -> pd.DataFrame:
+        """Read a whole extract: one that is known to be small.
+
+        Args:
+            extract: any; one that the shop lacks has no rows.
+
+        Raises:
+            ExtractFailed: the SQL failed.
+        """
+        select = self._select(extract)
+        if not select.exists:
+            return empty_frame(select.contract)
+        with cursor_of(self._connection) as cursor:
+            return select.read(cursor, "")
+
+    def yields(self, extract: str, column: str) -> bool:
+        """Tell whether the shop's SQL yields a column."""
+        return column in self._profile.columns.get(extract, {})
+
+    def existing(self, extract: str, keys: Sequence[str] | pd.Series) -> set[str]:
+        """Tell which records the shop still has; what is missing has been deleted, without a trace maybe.
+
+        Args:
+            extract: any but `store`.
+            keys: some thousands of keys, as an earlier run read them. One that can't be of the key's type any more
+                (a shop may have changed it) exists no more.
+
+        Raises:
+            ExtractFailed: the SQL failed.
+        """
+        select = self._select(extract)
+        wanted = _distinct(keys)
+        if not select.exists or not len(wanted):
+            return set()
+        with cursor_of(self._connection) as cursor:
+            statement = f"SELECT DISTINCT {select.key_text} FROM ({select.sql}) AS extract "  # noqa: S608
+            try:
+                try:
+                    attempt(cursor, statement + select.join_ids(cursor, wanted))
+                except psycopg2.DataError:
+                    attempt(cursor, statement + select.join_ids(cursor, wanted, text=True))
+            except psycopg2.Error as error:
+                raise sql_failure(error, extract) from None
+            return {key for (key,) in cursor.fetchall()}
+
+    def deleted_keys(self, entity: str, window: Window) -> list[str]:
+        """List the records that the shop's tombstones say were deleted in a window.
+
+        Args:
+            entity: as the extract `deleted` calls it: the name of an extract.
+            window: when they were deleted.
+
+        Returns:
+            Their keys, in order, each once; none when the shop keeps no tombstones. A record may exist again.
+
+        Raises:
+            ExtractFailed: the SQL failed.
+        """
+        select = self._select("deleted")
+        if not select.exists:
+            return []
+        with cursor_of(self._connection) as cursor:
+            inside = select.in_window(cursor, window, "deleted_at")
+            tail = f"WHERE extract.entity::text = {literal(cursor, entity)} AND {inside}"
+            return sorted(set(select.read(cursor, tail, [select.key])[select.key].dropna()))
 
     def read_store(self) -> dict[str, Any]:
         """Read the one row that describes the store.
@@ -177,7 +248,7 @@ class Extractor:
         Raises:
             ExtractFailed: the SQL failed, or yields no row or several.
         """
-        select = _Select(CONTRACT["store"], self._profile)
+        select = self._select("store")
         with cursor_of(self._connection) as cursor:
             frame = select.read(cursor, "LIMIT 2")
         if len(frame) != 1:
@@ -185,55 +256,21 @@ class Extractor:
             raise ExtractFailed(f"store.sql yields {count}; it has to yield exactly one, describing the store.")
         return {str(name): None if pd.isna(value) else value for name, value in frame.iloc[0].items()}
 
+    def _select(self, extract: str) -> Select:
+        return Select(extract, self._profile, self._extra.get(extract, ()))
 
-class _Select:
-    """The wrapped SELECT of one extract."""
 
-    def __init__(self, contract: ExtractContract, profile: CheckedProfile) -> None:
-        self.contract = contract
-        self.types = profile.columns.get(contract.name, {})
-        self.exists = contract.name in profile.profile.sql
-        self.sql = f"\n{profile.profile.sql.get(contract.name, '')}\n"
-        self.timezone = profile.profile.timezone
+def _beyond_contract(extract: str, names: Iterable[str], profile: CheckedProfile) -> tuple[str, ...]:
+    """Of the columns that `merge_fields` names, those that a frame doesn't have anyway."""
+    beyond = tuple(name for name in dict.fromkeys(names) if name not in CONTRACT[extract].by_name)
+    for name in beyond:
+        if name not in profile.ignored.get(extract, ()):
+            raise ExtractFailed(f"merge_fields names the column {name}, which {extract}.sql does not yield.")
+    return beyond
 
-    @property
-    def key(self) -> str:
-        if self.contract.key is None:
-            raise ValueError(f"{self.contract.name} has no key to read it by; use read_store")
-        return self.contract.key
 
-    def read(self, cursor: Cursor, tail: str) -> pd.DataFrame:
-        """Read all columns of the rows that `tail` (joins, conditions, order) selects."""
-        try:
-            return self._read(cursor, tail, guarded=False)
-        except pa.ArrowInvalid:
-            # Some value can't be held (NaN, infinity, …). One bad value must not cost the others: it becomes null.
-            return self._read(cursor, tail, guarded=True)
-
-    def _read(self, cursor: Cursor, tail: str, *, guarded: bool) -> pd.DataFrame:
-        timezone = _literal(cursor, self.timezone) if self.timezone else None
-        expressions = [
-            select_expression(name, self.contract.by_name[name].kind, found, timezone, guarded=guarded)
-            for name, found in self.types.items()
-        ]
-        statement = f"SELECT {', '.join(expressions)} FROM ({self.sql}) AS extract {tail}"  # noqa: S608
-        return parse_csv(copy_csv(cursor, statement, self.contract.name), self.contract, list(self.types))
-
-    def compare(self, cursor: Cursor, operator: str, value: str) -> str:
-        """Condition on the key, in the terms of its own type."""
-        return f"extract.{quoted(self.key)} {operator} {_literal(cursor, value)}::{self.types[self.key].cast_name}"
-
-    def in_window(self, cursor: Cursor, window: Window) -> str:
-        """Condition on `updated_at`."""
-        until = f"extract.updated_at < {self._bound(cursor, window.until)}"
-        if window.since is None:  # undated records belong to no window, but must not be lost
-            return f"({until}) IS NOT FALSE"
-        return f"extract.updated_at >= {self._bound(cursor, window.since)} AND {until}"
-
-    def _bound(self, cursor: Cursor, instant: datetime) -> str:
-        timezone = _literal(cursor, self.timezone) if self.timezone else None
-        text = instant.astimezone(UTC).isoformat()
-        return window_bound(self.types["updated_at"], _literal(cursor, text), timezone)
+def _distinct(ids: Sequence[str] | pd.Series) -> pa.StringArray:
+    return pc.unique(pa.array(ids, pa.string(), from_pandas=True)).drop_null()
 
 
 def _fold(rows: list[tuple[Any, ...]], slice_records: int, extract: str, key: str) -> list[SliceBounds]:
@@ -253,16 +290,3 @@ def _fold(rows: list[tuple[Any, ...]], slice_records: int, extract: str, key: st
         if position % slice_records == 0 or is_last:
             slices.append(SliceBounds(len(slices), first[1], value, position - first[0] + 1))
     return slices
-
-
-def _literal(cursor: Cursor, value: str) -> str:
-    """A value as an SQL literal, quoted by the driver."""
-    text: bytes = cursor.mogrify("%s", (value,))
-    return text.decode(encodings[cursor.connection.encoding])
-
-
-def _array_text(values: pa.StringArray) -> str:
-    """PostgreSQL's text form of an array, `{"a","b"}`: one literal, many times cheaper to parse than as many."""
-    escaped = pc.replace_substring(pc.replace_substring(values, "\\", "\\\\"), '"', '\\"')
-    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(escaped)], pa.int32()), escaped), '","')
-    return f'{{"{joined[0].as_py()}"}}'
