@@ -37,6 +37,7 @@ from include.documents.spec import (
 #: is a change of every record, and has to be visible as one.
 ENCODER_VERSION = b"1"
 
+_UTC = "+00:00"
 _QUOTE, _BACKSLASH, _FIRST_PRINTABLE = 0x22, 0x5C, 0x20
 
 
@@ -60,13 +61,16 @@ class ChildRows:
     offsets: np.ndarray
 
 
-def encode(document: Document, rows: Rows, *, embedded: bool = False) -> pa.StringArray:
+def encode(document: Document, rows: Rows, *, embedded: bool = False, clear: bool = False) -> pa.StringArray:
     """Render one JSON text per row.
 
     Args:
         document: what to render.
         rows: Arrow-backed columns named in the document, with child frames.
         embedded: escape the text once more, ready to stand between the quotes of a JSON string.
+        clear: write absent texts as ``""``, absent amounts as 0 and absent lists as ``[]``, so that a reader who keeps
+            what a document leaves out empties them. Whole numbers, booleans and most times have no empty form and stay
+            out.
 
     Returns:
         As many strings as the frame has rows, none null; absent values are left out, never null or empty.
@@ -74,7 +78,7 @@ def encode(document: Document, rows: Rows, *, embedded: bool = False) -> pa.Stri
     Raises:
         KeyError: a column or child frame that the document names is missing.
     """
-    writer = _Writer(embedded)
+    writer = _Writer(embedded, clear)
     return writer.object(document.fields, rows, keep_empty=True)
 
 
@@ -124,8 +128,9 @@ class _Piece:
 class _Writer:
     """Renders fields at one of the two levels of escaping."""
 
-    def __init__(self, embedded: bool) -> None:
+    def __init__(self, embedded: bool, clear: bool = False) -> None:
         self.embedded = embedded
+        self.clear = clear
         self.quote = '\\"' if embedded else '"'
 
     def object(self, fields: Sequence[Field], rows: Rows, *, keep_empty: bool) -> pa.StringArray:
@@ -136,6 +141,8 @@ class _Writer:
         first_is_certain = False
         for item in fields:
             piece = self.value(item, rows)
+            if self.clear:
+                piece = self.cleared(item, piece)
             absent = piece.texts.null_count
             if absent == count and count:
                 continue
@@ -157,6 +164,20 @@ class _Writer:
         body = _join(constants, parts)
         text = pc.binary_join_element_wise(pc.binary_replace_slice(body, 0, 1, "{"), "}", "")
         return text if keep_empty else pc.if_else(pc.equal(body, ""), pa.scalar(None, pa.string()), text)
+
+    def cleared(self, item: Field, piece: _Piece) -> _Piece:
+        """Give absent values their empty form, where the kind of field has one."""
+        match item:
+            case Text(clears=True) | TextList() | Children():
+                empty = ""
+            case Money():
+                empty = "0"
+            case Time(clears=True):
+                whole = pc.binary_join_element_wise(piece.texts, _UTC, "")
+                return _Piece(self.quote, pc.fill_null(whole, ""), self.quote)
+            case _:
+                return piece
+        return _Piece(piece.before, pc.fill_null(piece.texts, empty), piece.after)
 
     def value(self, item: Field, rows: Rows) -> _Piece:
         """Render one field's values; null where the field is absent."""
@@ -187,7 +208,7 @@ class _Writer:
                 utc = pc.floor_temporal(pc.cast(column, pa.timestamp("us")), unit="second")
                 instant = pc.cast(utc, pa.timestamp("s"))
                 text = pc.binary_replace_slice(pc.cast(instant, pa.string()), 10, 11, "T")
-                return _Piece(self.quote, text, f"+00:00{self.quote}")
+                return _Piece(self.quote, text, f"{_UTC}{self.quote}")
 
     def quoted(self, column: pa.StringArray) -> _Piece:
         return _Piece(self.quote, self.escaped(column), self.quote)

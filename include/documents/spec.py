@@ -14,10 +14,14 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string; absent (left out of the document) where the column is null or empty."""
+    """A string; absent (left out of the document) where the column is null or empty.
+
+    ``clears`` tells whether a document that changes a record may say ``""`` for an absent value.
+    """
 
     name: str
     column: str
+    clears: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,15 @@ class Boolean:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """An instant, rendered in UTC as ``2026-11-21T10:00:00+00:00``; absent where the column is null."""
+    """An instant, rendered in UTC as ``2026-11-21T10:00:00+00:00``; absent where the column is null.
+
+    ``clears`` tells whether a document that changes a record may say ``""`` for an absent value. Few times may: the
+    value of an order's cancellation cancels it, whatever it is.
+    """
 
     name: str
     column: str
+    clears: bool = False
 
 
 @dataclass(frozen=True, slots=True)

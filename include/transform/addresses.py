@@ -9,6 +9,8 @@ from include.transform.records import look_up
 
 #: The columns of a place, as the API names them.
 PLACE = ("address1", "address2", "city", "province", "province_code", "postal_code", "country", "country_code")
+#: The columns of an order's address: the place, and who is there.
+RECIPIENT = ("name", *PLACE, "phone", "company")
 
 
 def customer_address() -> Object:
@@ -20,7 +22,7 @@ def order_address(kind: str) -> Object:
     """Declare an order's ``shipping`` or ``billing`` address (API reference, "Add order")."""
     return Object(
         f"{kind}_address",
-        tuple(Text(name, f"{kind}_{name}") for name in ("name", *PLACE, "phone", "company")),
+        tuple(Text(name, f"{kind}_{name}") for name in RECIPIENT),
     )
 
 
@@ -36,5 +38,4 @@ def order_columns(orders: pd.DataFrame, addresses: pd.DataFrame, kind: str) -> d
     ids = orders[f"{kind}_address_id"]
     if not ids.notna().any():
         return {}
-    names = ("name", *PLACE, "phone", "company")
-    return look_up(addresses, "address_id", ids, {f"{kind}_{name}": name for name in names})
+    return look_up(addresses, "address_id", ids, {f"{kind}_{name}": name for name in RECIPIENT})

@@ -8,6 +8,8 @@ identifier, not a secret.
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -35,8 +37,33 @@ def customer_ids(emails: pd.Series) -> pd.Series:
     return pd.Series(ids, index=emails.index, dtype=TEXT)
 
 
+def contact_hashes(emails: pd.Series) -> list[str]:
+    """Return the hashes of addresses as the shop has them, without those that are missing."""
+    return customer_ids(normalised(emails)).dropna().tolist()
+
+
 def unusable_email(emails: pd.Series) -> pd.Series:
     """Tell which addresses (in normal form, null included) Mailchimp would refuse."""
     well_formed = emails.str.fullmatch(_ADDRESS).fillna(False)
     fake = emails.str.fullmatch(_FAKE_DOMAIN).fillna(False)
     return ~well_formed | fake
+
+
+def excluded(emails: pd.Series, patterns: Sequence[str]) -> pd.Series:
+    """Tell which addresses are left out of everything: marketplace relays, role accounts, the shop's own list.
+
+    Args:
+        emails: addresses in normal form.
+        patterns: the setting ``exclude_emails``: ``*`` stands for any text, ``?`` for one character, case is ignored.
+
+    Returns:
+        True where any pattern fits the whole address; false for null.
+    """
+    if not patterns:
+        return pd.Series(False, index=emails.index)
+    expression = "|".join(map(_expression, patterns))
+    return emails.str.fullmatch(f"(?s:{expression})").fillna(False).astype(bool)
+
+
+def _expression(pattern: str) -> str:
+    return re.escape(pattern.strip().lower()).replace(r"\*", ".*").replace(r"\?", ".")

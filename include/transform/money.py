@@ -42,20 +42,25 @@ def units(amounts: pd.Series) -> np.ndarray:
     """Return amounts as whole hundred-millionths, exact, for arithmetic on whole columns.
 
     Args:
-        amounts: decimal128 with :data:`SCALE` decimals; null counts as zero.
+        amounts: decimal128 with :data:`SCALE` decimals; null and what is `too_large` count as zero.
 
     Returns:
         Int64, ``12.5`` as ``1_250_000_000``.
-
-    Raises:
-        OverflowError: an amount is beyond ±92 billion.
     """
+    low, high, present = _words(amounts)
+    return np.where(present & (high == low >> 63), low, 0)
+
+
+def too_large(amounts: pd.Series) -> np.ndarray:
+    """Tell which amounts are beyond ±92 billion, more than `units` can hold."""
+    low, high, present = _words(amounts)
+    return present & (high != low >> 63)
+
+
+def _words(amounts: pd.Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the lower and the upper 64 bits of decimals, and which of them aren't null."""
     array = to_arrow(amounts)
     if not len(array):
-        return np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, bool)
     words = np.frombuffer(array.buffers()[1], np.int64)[2 * array.offset : 2 * (array.offset + len(array))]
-    low, high = words[0::2], words[1::2]
-    absent = array.is_null().to_numpy(zero_copy_only=False)
-    if ((high != low >> 63) & ~absent).any():
-        raise OverflowError("an amount is larger than 92 billion and can't be checked; is the column in minor units?")
-    return np.where(absent, 0, low)
+    return words[0::2], words[1::2], array.is_valid().to_numpy(zero_copy_only=False)

@@ -2,33 +2,28 @@
 
 API reference: "Ecommerce orders · Add order". ``order_total`` is what the customer pays, tax and shipping included;
 ``price`` of a line is per unit. Only orders in a status that counts as completed are sent (setting ``order_statuses``,
-default: those that the profile marks).
+default: those that the profile marks). Of a refunded or cancelled order the total is what was really paid.
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Final
+
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from include.documents.encoder import ChildRows, Rows, to_arrow
 from include.documents.spec import Children, Document, Integer, Money, Object, Text, Time
 from include.transform import addresses, consent
-from include.transform.identity import customer_ids, normalised, unusable_email
+from include.transform.attribution import campaign_ids, tracking_codes
+from include.transform.buyers import customer_link, with_buyer
+from include.transform.erasures import without_people
+from include.transform.lines import line_rules, under, with_child, with_placeholder
 from include.transform.money import currency_digits
-from include.transform.records import (
-    TEXT,
-    BuildContext,
-    Frames,
-    ParentLinks,
-    Prepared,
-    children_of,
-    keep_rows,
-    look_up,
-    positions,
-)
+from include.transform.records import TEXT, BuildContext, Frames, ParentLinks, Prepared, keep_rows, positions
 from include.transform.rules import ErrorClass, RejectedRecord, Rule, apply_rules, unusable_id
-from include.transform.totals import totals_mismatch
+from include.transform.totals import add_up
 
 DOCUMENT = Document(
     "order",
@@ -36,8 +31,10 @@ DOCUMENT = Document(
         Text("id", "record_id"),
         Object(
             "customer",
-            (Text("id", "customer_record_id"), Text("email_address", "new_email"), consent.FIELD),
+            (Text("id", "customer_record_id"), Text("email_address", "new_email", clears=False), consent.FIELD),
         ),
+        Text("campaign_id", "campaign_id", clears=False),
+        Text("cart_id", "cart_id", clears=False),
         Text("landing_site", "landing_site"),
         Text("financial_status", "financial_status"),
         Text("fulfillment_status", "fulfillment_status"),
@@ -47,6 +44,7 @@ DOCUMENT = Document(
         Money("discount_total", "discount_total"),
         Money("tax_total", "tax_total"),
         Money("shipping_total", "shipping_total"),
+        Text("tracking_code", "tracking_code", clears=False),
         Time("processed_at_foreign", "placed_at"),
         Time("cancelled_at_foreign", "cancelled_at"),
         Time("updated_at_foreign", "updated_at"),
@@ -75,30 +73,48 @@ DOCUMENT = Document(
     ),
 )
 
-_PROMO_TYPES = ("fixed", "percentage")
+_PROMO_TYPES: Final = ("fixed", "percentage")
+#: What the extract calls a discount that Mailchimp knows as one of the type ``fixed`` with the amount 0.
+_FREE_SHIPPING: Final = "free_shipping"
+_CANCELLED: Final = "cancelled"
+#: Financial statuses of orders that are alive, whenever they may have been cancelled before.
+_ALIVE: Final = ("pending", "paid")
+_LONGEST_CART_ID: Final = 50
+#: What is added up for the total, by the setting ``prices``.
+_PARTS: Final = {"gross": "lines - discount + shipping", "net": "lines - discount + shipping + tax"}
 
 
 def prepare(frames: Frames, context: BuildContext) -> Prepared:
     """Derive order documents from the extracts ``orders``, ``order_lines``, ``order_promos`` and what they refer to.
 
     Args:
-        frames: ``main`` = orders, ``related`` with ``order_lines``, ``order_promos``, ``customers``, ``addresses``.
-        context: settings and profile (status mapping).
+        frames: ``main`` = orders, ``related`` with ``order_lines``, ``order_promos``, ``customers``, ``addresses`` and,
+            of the products that the lines name, ``line_products`` and ``line_variants``.
+        context: settings, profile (status mapping), the store's currency, refused campaigns.
 
     Returns:
         Orders with lines and promos, rejected ones apart, and links to the products and customers they need.
     """
-    orders = _with_customer(_with_status(_in_scope(frames.main, context), context), frames.related["customers"])
+    related = frames.related
+    orders = with_buyer(_in_scope(frames.main, context), related["customers"], context)
+    orders = _with_status(orders, context)
     orders = orders.assign(
         key=orders["order_id"],
         record_id=orders["order_id"],
         currency_digits=currency_digits(orders["currency_code"]),
-        **addresses.order_columns(orders, frames.related["addresses"], "shipping"),
-        **addresses.order_columns(orders, frames.related["addresses"], "billing"),
+        cancelled_at=_cancelled_at(orders),
+        campaign_id=campaign_ids(orders["campaign_id"], context),
+        cart_id=orders["cart_id"].mask(unusable_id(orders["cart_id"], _LONGEST_CART_ID)),
+        tracking_code=tracking_codes(orders["tracking_code"]),
+        **addresses.order_columns(orders, related["addresses"], "shipping"),
+        **addresses.order_columns(orders, related["addresses"], "billing"),
     )
-    lines = _children(orders, frames.related["order_lines"], ("line_id",))
-    promos = _children(orders, frames.related["order_promos"], ("code", "type"))
-    kept, rejected = _check(orders, lines, promos)
+    orders = without_people(_without_guest_details(orders, context), context.erased)
+    orders = orders.loc[~orders["left_out"].astype(bool)].reset_index(drop=True)
+    order_lines = with_placeholder(related["order_lines"], related["line_products"], related["line_variants"])
+    lines = under(orders, "order_id", order_lines, ("line_id",))
+    promos = under(orders, "order_id", _promos(related["order_promos"]), ("code", "type"))
+    kept, rejected = _check(orders, lines, promos, context)
     rows = keep_rows(Rows(orders, {"lines": lines, "promos": promos}), kept)
     return Prepared(rows, rejected, _parents(rows))
 
@@ -123,43 +139,43 @@ def _with_status(orders: pd.DataFrame, context: BuildContext) -> pd.DataFrame:
     )
 
 
-def _with_customer(orders: pd.DataFrame, customers: pd.DataFrame) -> pd.DataFrame:
-    """Attach the customer: by the shop's id where the order has one, else by the order's own e-mail address."""
-    account = look_up(
-        _identified(customers), "customer_id", orders["customer_id"], {name: name for name in ("record_id", "usable")}
+def _cancelled_at(orders: pd.DataFrame) -> pd.Series:
+    """Return when orders were cancelled: cancelled ones always have a time, live ones never.
+
+    Any value of ``cancelled_at_foreign`` cancels the order at Mailchimp, so a time that a shop keeps of an order that
+    it has taken up again must not be sent.
+    """
+    when = orders["cancelled_at"].mask(orders["financial_status"].isin(_ALIVE))
+    return when.mask(orders["financial_status"].eq(_CANCELLED).fillna(False) & when.isna(), orders["updated_at"])
+
+
+def _without_guest_details(orders: pd.DataFrame, context: BuildContext) -> pd.DataFrame:
+    """Keep names and addresses of guests to the shop where only their first name may be known (setting ``guests``)."""
+    guest = orders["buyer_is_guest"]
+    if context.settings.guests == "full" or not guest.any():
+        return orders
+    columns = [f"{kind}_{name}" for kind in ("shipping", "billing") for name in addresses.RECIPIENT]
+    return orders.assign(**{column: orders[column].mask(guest) for column in columns})
+
+
+def _promos(promos: pd.DataFrame) -> pd.DataFrame:
+    """Express free shipping as Mailchimp does (API reference, "Add order": ``promos``)."""
+    free = promos["type"].eq(_FREE_SHIPPING).fillna(False).astype(bool)
+    if not free.any():
+        return promos
+    return promos.assign(
+        type=promos["type"].mask(free, "fixed"), amount_discounted=promos["amount_discounted"].mask(free, Decimal(0))
     )
-    own = orders["customer_id"].isna()
-    introduced = _identified(orders[["email"]].where(own))
-    return orders.assign(
-        customer_usable=account["usable"].where(~own, introduced["usable"]).fillna(False),
-        customer_record_id=account["record_id"].where(~own, introduced["record_id"]),
-        new_email=introduced["email"],
-        consent=consent.of_introduced(own),
-    )
 
 
-def _identified(people: pd.DataFrame) -> pd.DataFrame:
-    """Derive from e-mail addresses who the customers are at Mailchimp, and whether it takes the addresses."""
-    email = normalised(people["email"])
-    return people.assign(email=email, record_id=customer_ids(email), usable=~unusable_email(email))
-
-
-def _children(orders: pd.DataFrame, child: pd.DataFrame, order: tuple[str, ...]) -> ChildRows:
-    """Sort child rows under their orders and give them the order's currency digits."""
-    sorted_rows = children_of(orders["order_id"], child, "order_id", order)
-    digits = to_arrow(orders["currency_digits"]).take(pa.array(positions(sorted_rows)))
-    frame = sorted_rows.rows.frame.assign(currency_digits=pd.arrays.ArrowExtensionArray(digits))
-    return ChildRows(Rows(frame), sorted_rows.offsets)
-
-
-def _check(orders: pd.DataFrame, lines: ChildRows, promos: ChildRows) -> tuple[pd.Series, list[RejectedRecord]]:
-    line, promo = lines.rows.frame, promos.rows.frame
-    owner = positions(lines)
-    repeated = pd.Series(line["line_id"].eq(line["line_id"].shift()).fillna(False).to_numpy(dtype=bool))
-    repeated &= np.diff(owner, prepend=-1) == 0
-    reference = unusable_id(line["line_id"]) | unusable_id(line["product_id"]) | unusable_id(line["variant_id"])
+def _check(
+    orders: pd.DataFrame, lines: ChildRows, promos: ChildRows, context: BuildContext
+) -> tuple[pd.Series, list[RejectedRecord]]:
+    promo = promos.rows.frame
     promo_broken = ~promo["type"].isin(_PROMO_TYPES) | promo["code"].isna() | promo["amount_discounted"].isna()
-    orders["computed_total"], mismatch = totals_mismatch(orders, lines)
+    prices = context.settings.prices
+    totals = add_up(orders, lines, prices)
+    orders["computed_total"] = totals.total
     missing, invalid = ErrorClass.MISSING_VALUE, ErrorClass.INVALID_VALUE
     rules = [
         Rule(
@@ -181,7 +197,7 @@ def _check(orders: pd.DataFrame, lines: ChildRows, promos: ChildRows) -> tuple[p
             ErrorClass.PARENT_MISSING,
             "customer.id",
             "Customer can't be sent",
-            "customer {customer_id} has no usable e-mail address; see its own rejected record",
+            "customer {customer_id} is not in the shop or has no usable e-mail address; correct it there",
             waits_for="customers:{customer_id}",
         ),
         Rule(
@@ -199,6 +215,14 @@ def _check(orders: pd.DataFrame, lines: ChildRows, promos: ChildRows) -> tuple[p
             "currency_code {currency_code} is not an ISO 4217 code; correct it in the shop",
         ),
         Rule(
+            (orders["currency_code"] != context.store_currency) & (context.settings.currency_policy == "store"),
+            invalid,
+            "currency_code",
+            "Currency not the store's",
+            f"the order is in {{currency_code}}, the store in {context.store_currency}; "
+            "set currency_policy to order, or give each currency a store of its own",
+        ),
+        Rule(
             orders["order_total"].isna(),
             missing,
             "order_total",
@@ -212,47 +236,27 @@ def _check(orders: pd.DataFrame, lines: ChildRows, promos: ChildRows) -> tuple[p
             "Order without lines",
             "Mailchimp refuses an order that has no lines",
         ),
+        *line_rules(orders, lines),
         Rule(
-            _any(reference, owner, orders),
-            missing,
-            "lines[].id",
-            "Line reference missing",
-            "a line has no usable line_id, product_id or variant_id",
-        ),
-        Rule(
-            _any(repeated, owner, orders),
-            invalid,
-            "lines[].id",
-            "Line id repeated",
-            "an order may not contain the same line id more than once",
-        ),
-        Rule(
-            _any(line["quantity"].fillna(0) < 1, owner, orders),
-            invalid,
-            "lines[].quantity",
-            "Line quantity unusable",
-            "a line's quantity is missing or below 1; returns belong into the order's status and total",
-        ),
-        Rule(
-            _any(line["price"].isna(), owner, orders),
-            missing,
-            "lines[].price",
-            "Line price missing",
-            "Mailchimp requires the unit price of every line",
-        ),
-        Rule(
-            _any(promo_broken, positions(promos), orders),
+            with_child(promo_broken, promos, orders),
             invalid,
             "promos[]",
             "Promotion incomplete",
-            "a promotion needs a code, an amount and a type of fixed or percentage",
+            "a promotion needs a code, an amount and a type of fixed, percentage or free_shipping",
         ),
         Rule(
-            mismatch,
+            totals.too_large,
+            invalid,
+            "order_total",
+            "Amount too large",
+            "an amount of the order is beyond 92 billion; does the shop keep amounts in minor units?",
+        ),
+        Rule(
+            totals.mismatch,
             ErrorClass.TOTALS_MISMATCH,
             "order_total",
             "Totals don't add up",
-            "order_total is {order_total:.{currency_digits}f}, but lines - discount + shipping + tax make "
+            f"order_total is {{order_total:.{{currency_digits}}f}}, but {_PARTS[prices or 'net']} make "
             "{computed_total:.{currency_digits}f}; "
             "correct the order or the profile's columns",
         ),
@@ -260,25 +264,8 @@ def _check(orders: pd.DataFrame, lines: ChildRows, promos: ChildRows) -> tuple[p
     return apply_rules("orders", orders, "key", "record_id", rules)
 
 
-def _any(broken: pd.Series, owner: np.ndarray, orders: pd.DataFrame) -> pd.Series:
-    """Tell which orders have a broken child row."""
-    flags = pd.Series(False, index=orders.index)
-    flags[owner[broken.fillna(True).to_numpy(dtype=bool)]] = True
-    return flags
-
-
 def _parents(rows: Rows) -> tuple[ParentLinks, ...]:
     """Return the products that the lines need, and the customers that are sent on their own."""
-    orders, lines = rows.frame, rows.children["lines"]
-    known = np.flatnonzero(orders["customer_id"].notna().to_numpy(dtype=bool))
-    customers = orders[["customer_record_id", "customer_id"]].iloc[known]
-    return (
-        ParentLinks("products", "lines[].product_id", positions(lines), to_arrow(lines.rows.frame["product_id"])),
-        ParentLinks(
-            "customers",
-            "customer.id",
-            known,
-            to_arrow(customers["customer_record_id"]),
-            to_arrow(customers["customer_id"]),
-        ),
-    )
+    lines = rows.children["lines"]
+    products = ParentLinks("products", "lines[].product_id", positions(lines), to_arrow(lines.rows.frame["product_id"]))
+    return (products, customer_link(rows.frame))

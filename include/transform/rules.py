@@ -20,6 +20,7 @@ class ErrorClass(StrEnum):
     INVALID_VALUE = "invalid_value"
     TOTALS_MISMATCH = "totals_mismatch"
     PARENT_MISSING = "parent_missing"
+    NOT_EXPRESSIBLE = "not_expressible"
 
 
 @dataclass(frozen=True)
