@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json as json_text
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
@@ -24,6 +26,7 @@ from include.mailchimp.errors import (
     ConnectionFailed,
     ServerError,
     Throttled,
+    TooManyPendingBatches,
     UnexpectedReply,
     problem_from,
 )
@@ -36,6 +39,7 @@ __all__ = ["BatchPhase", "BatchStatus", "ClientMetrics", "MailchimpClient", "bas
 
 Json = dict[str, Any]
 MOST_PER_PAGE = 1000
+_READS = 3  # of a listing that changes meanwhile
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,7 @@ class MailchimpClient:
         Raises:
             BatchReplyLost: no readable reply; the batch may exist and run. Post again only what may be done twice.
             Invalid: the whole batch is refused, nothing of it runs.
+            TooManyPendingBatches: the account has no room for it now; nothing of it runs.
         """
         try:
             reply = self._call("POST", "/batches", body=b'{"operations":' + operations + b"}")
@@ -212,6 +217,36 @@ class MailchimpClient:
                 break
         return batches
 
+    def batches_since(self, moment: datetime) -> list[BatchStatus]:
+        """Return the account's batches that were submitted at or after a moment, without links to results.
+
+        Nothing is promised about the order of the listing, so all of it is read; batches may come and expire meanwhile.
+
+        Args:
+            moment: aware time, by Mailchimp's clock.
+
+        Raises:
+            UnexpectedReply: the listing changed every time it was read.
+        """
+        fields = ("id", "status", "total_operations", "submitted_at")
+        query = {"fields": ",".join([*(f"batches.{field}" for field in fields), "total_items"])}
+        for _ in range(_READS):
+            found: dict[str, BatchStatus] = {}
+            offset = 0
+            while True:
+                reply = self.get("/batches", params={**query, "count": MOST_PER_PAGE, "offset": offset}) or {}
+                page: Any = reply.get("batches")
+                total: Any = reply.get("total_items")
+                if not isinstance(page, list) or not isinstance(total, int):
+                    raise UnexpectedReply("Unexpected reply", "no list of batches with total_items")
+                found |= {batch.id: batch for batch in map(BatchStatus.parse, page)}
+                offset += len(page)
+                if not page or offset >= total:
+                    break
+            if len(found) >= total:
+                return [one for one in found.values() if one.submitted_at is None or one.submitted_at >= moment]
+        raise UnexpectedReply("Incomplete listing", "the list of batches changed while it was read; read it again")
+
     def delete_batch(self, batch_id: str) -> None:
         """Stop a batch. Its results are lost: which operations ran stays unknown."""
         self.delete(f"/batches/{quote(batch_id, safe='')}")
@@ -229,7 +264,7 @@ class MailchimpClient:
             ResultLinkExpired: get the batch again for a new link.
             ArchiveTruncated: it came incomplete; likewise.
         """
-        return open_results(url, self._session, self._timeout, self._retry, self._throttle.sleep, self._count_download)
+        return open_results(url, self._session, self._timeout, self._retry, self._sleep, self._count_download)
 
     def _call(
         self, method: str, path: str, *, body: bytes | None = None, params: Mapping[str, Any] | None = None
@@ -243,13 +278,14 @@ class MailchimpClient:
         if body is not None:
             request.headers["Content-Type"] = "application/json"
         with self._throttle.slot() as waited:
+            began = time.monotonic()
             self._count(calls=1, bytes_sent=len(body or b""), wait_seconds=waited)
             reply = send(self._session, self._session.prepare_request(request), timeout=self._timeout)
         self._count(bytes_received=len(reply.content))
         if not 200 <= reply.status_code < 300:
             error = problem_from(reply.status_code, reply.headers.get("Content-Type", ""), reply.content)
-            if isinstance(error, Throttled):
-                self._throttle.count_throttled()
+            if isinstance(error, Throttled) and not isinstance(error, TooManyPendingBatches):
+                self._throttle.slow_down(began)
                 self._count(throttled=1)
             raise error
         return _decode(reply)

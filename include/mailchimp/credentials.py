@@ -45,6 +45,18 @@ def base_url_for(key_or_token: str, host: str | None) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}" + ("" if path.endswith(f"/{API_VERSION}") else f"/{API_VERSION}")
 
 
+def names_datacentre(key_or_token: str) -> bool:
+    """Tell whether a key or token carries its datacentre as a suffix, as all API keys do."""
+    return _DATACENTRE_SUFFIX.search(key_or_token.strip()) is not None
+
+
+def masked(key_or_token: str) -> str:
+    """Return what may be shown of a key or token: its last four characters, and the suffix of a key."""
+    suffix = _DATACENTRE_SUFFIX.search(key_or_token.strip())
+    secret = key_or_token.strip().removesuffix(suffix[0] if suffix else "")
+    return f"…{secret[-4:] if len(secret) > 16 else ''}{suffix[0] if suffix else ''}"
+
+
 def authorization_header(key_or_token: str) -> str:
     """Give the value of the Authorization header.
 
@@ -73,6 +85,7 @@ def _datacentre_of(key_or_token: str) -> str:
     if not suffix:
         raise ConnectionSettingsError(
             "cannot tell Mailchimp's datacentre: the API key has no suffix such as -us6 and the connection no host. "
-            "Copy the whole key, or for an OAuth token set the extra `dc` (or the host us6.api.mailchimp.com)"
+            "Copy the whole key, or for an OAuth token that Mailchimp's login service doesn't know set the extra `dc` "
+            "(or the host us6.api.mailchimp.com)"
         )
     return suffix[1].lower()

@@ -73,4 +73,6 @@ Boolean = Annotated[bool, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Currency = Annotated[str, Strict(), AfterValidator(_known_currency)]
 Time = Annotated[str, Strict(), AfterValidator(_instant)]
+TimeOrEmpty = Annotated[str, Strict(), AfterValidator(lambda text: _instant(text) if text else text)]
+"""An instant, or "" to take back the one that was sent before."""
 Email = Annotated[str, Strict(), AfterValidator(_deliverable)]

@@ -14,13 +14,21 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
-from include.mailchimp.errors import ConnectionFailed, MailchimpError, RefusedAtEdge, Throttled, redact
+from include.mailchimp.errors import (
+    ConnectionFailed,
+    MailchimpError,
+    RefusedAtEdge,
+    Throttled,
+    TooManyPendingBatches,
+    redact,
+)
 
 log = logging.getLogger(__name__)
 Reply = TypeVar("Reply")
 
-# A bare `<H1>Bad Request</H1>` is spurious now and then, yet may be our own fault: it gets a few attempts, not all.
-_ATTEMPTS_AFTER_BAD_REQUEST = 3
+# A bare `<H1>Bad Request</H1>` is spurious now and then, yet may be our own fault: it gets a few attempts, not all. So
+# does an account with 500 pending batches: room comes in minutes, which are better waited for without a worker.
+_FEW_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,9 @@ class RetryPolicy:
 
         def stop(state: RetryCallState) -> bool:
             failure = state.outcome.exception() if state.outcome else None
-            few = isinstance(failure, RefusedAtEdge) and failure.status == 400
-            attempts = min(self.attempts, _ATTEMPTS_AFTER_BAD_REQUEST) if few else self.attempts
+            bad_request = isinstance(failure, RefusedAtEdge) and failure.status == 400
+            few = bad_request or isinstance(failure, TooManyPendingBatches)
+            attempts = min(self.attempts, _FEW_ATTEMPTS) if few else self.attempts
             return stop_after_attempt(attempts)(state) or stop_before_delay(self.total_seconds)(state)
 
         retrying = Retrying(
