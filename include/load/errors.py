@@ -17,3 +17,7 @@ class MailchimpUnreachable(RuntimeError):
 
 class TooManyRejected(RunStopped):
     """More records were rejected than the store's setting allows; all others were sent."""
+
+
+class TooManyDeletions(RunStopped):
+    """The run would delete more at Mailchimp than the store's settings allow; it deletes nothing."""

@@ -6,7 +6,7 @@ text, so that somebody sees it.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from include.mailchimp.errors import (
@@ -33,6 +33,7 @@ class Outcome(StrEnum):
     COMPLIANCE = "compliance"  # the contact must not be written, now or ever
     TRANSIENT = "transient"  # worth repeating as it is
     UNKNOWN = "unknown"  # no answer
+    CAMPAIGN = "campaign"  # names a campaign that Mailchimp doesn't have: worth repeating without it
     UNSUPPORTED = "unsupported"  # the account has no such method for this resource
 
 
@@ -45,6 +46,10 @@ class Answer:
 
 
 _PARENT = re.compile(r"product with the provided (variant )?id does not exist", re.IGNORECASE)
+_WAY_OUT = (
+    "Mailchimp won't take this contact back from anybody but the contact itself: send it the audience's sign-up form."
+)
+_CAMPAIGN = re.compile(r"campaign with the provided id does not exist", re.IGNORECASE)
 _COMPLIANCE_TITLES = ("compliance", "forgotten email")
 
 
@@ -65,7 +70,11 @@ def classify(method: str, entity: str, status_code: int, response: str) -> Answe
     if status_code < 100:
         return Answer(Outcome.UNKNOWN, Reason("Unreadable answer", "The batch's results do not say how this ended."))
     error = problem_from(status_code, None, response)
-    return Answer(_outcome(method, entity, error), _reason(error))
+    outcome = _outcome(method, entity, error)
+    reason = reason_for(error)
+    if outcome is Outcome.COMPLIANCE:
+        reason = replace(reason, detail=f"{reason.detail} {_WAY_OUT}")
+    return Answer(outcome, reason)
 
 
 def _outcome(method: str, entity: str, error: MailchimpError) -> Outcome:
@@ -80,18 +89,24 @@ def _outcome(method: str, entity: str, error: MailchimpError) -> Outcome:
         return Outcome.COMPLIANCE
     if isinstance(error, NotFound):
         return _not_found(method, entity)
+    if isinstance(error, MethodNotAllowed) and method == "DELETE":
+        return Outcome.OK  # a contact that is archived already
     if isinstance(error, MethodNotAllowed):
         return Outcome.UNSUPPORTED if method == "PUT" else Outcome.INVALID
     if method == "POST" and "already exists" in text:
         return Outcome.EXISTS
     if _PARENT.search(text):
         return Outcome.PARENT_MISSING
+    if _CAMPAIGN.search(text):
+        return Outcome.CAMPAIGN
     return Outcome.INVALID
 
 
 def _not_found(method: str, entity: str) -> Outcome:
-    if method == "DELETE":
-        return Outcome.OK
+    if method == "DELETE" or (entity == "members" and method == "PATCH"):
+        return Outcome.OK  # gone already; or an opt-out of somebody the audience doesn't know
+    if entity == "members":
+        return Outcome.INVALID  # there is no such audience
     if method == "PUT" and entity == "orders":
         return Outcome.UNSUPPORTED  # older accounts know no PUT for orders; see `unless_put_works`
     if method == "POST":
@@ -106,7 +121,8 @@ def unless_put_works(answer: Answer, status_code: int) -> Answer:
     return answer
 
 
-def _reason(error: MailchimpError) -> Reason:
+def reason_for(error: MailchimpError) -> Reason:
+    """Say what Mailchimp said, free of e-mail addresses."""
     fields = "; ".join(f"{field}: {message}" if field else message for field, message in error.field_errors)
     detail = " ".join(part for part in (error.detail, f"[{fields}]" if fields else "") if part)
     field = next((field for field, _ in error.field_errors if field), None)

@@ -7,6 +7,7 @@ from include.state.database import SliceKey, StateDatabase
 from include.state.ledger import demote
 from include.state.rejected import orphans, wait_for_parents
 from include.state.stores import StoreRef
+from include.transform.products import PLACEHOLDER_ID
 from include.transform.records import Built
 
 FORCED = "products"
@@ -14,7 +15,12 @@ FORCED = "products"
 
 
 def force_parents(
-    state: StateDatabase, store: StoreRef, key: SliceKey, build: Callable[[Sequence[str]], Built], limit: int
+    state: StateDatabase,
+    store: StoreRef,
+    key: SliceKey,
+    build: Callable[[Sequence[str]], Built],
+    limit: int,
+    put_placeholder: Callable[[], None],
 ) -> None:
     """Make the next run send the products of a slice's refused orders; the orders wait for them.
 
@@ -27,6 +33,7 @@ def force_parents(
         key: the slice whose records were refused.
         build: reads and builds records by the shop's keys.
         limit: how many records to read at a time.
+        put_placeholder: makes the placeholder, which no row of the shop yields.
     """
     while True:
         with state.begin() as connection:
@@ -46,6 +53,8 @@ def force_parents(
                 if ids[child] in waits:
                     parents.add(parent)
                     waits[ids[child]] = f"{FORCED}:{parent}"
+        if PLACEHOLDER_ID in parents:
+            put_placeholder()
         with state.begin() as connection:
-            demote(connection, store, FORCED, sorted(parents))
+            demote(connection, store, FORCED, sorted(parents - {PLACEHOLDER_ID}))
             wait_for_parents(connection, store.store_ref, key.entity, list(waits), list(waits.values()))

@@ -5,13 +5,36 @@ Every check stops the run with one error that says what is wrong and what to do.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from include.config.stores import StoreSettings
 from include.load.errors import MailchimpUnreachable, PreflightFailed
 from include.mailchimp.client import MailchimpClient
 from include.mailchimp.errors import AuthenticationFailed, ConnectionFailed, Forbidden, NotFound
+from include.state.stores import StoreRef
 from include.transform.money import CURRENCY_DIGITS
+
+log = logging.getLogger(__name__)
+
+
+def check_same_account(client: MailchimpClient, store: StoreRef) -> None:
+    """Check that the connection still leads to the account that a run began with.
+
+    Args:
+        client: of the connection.
+        store: the run's store.
+
+    Raises:
+        PreflightFailed: it leads to another one, which has none of what this ledger knows.
+    """
+    found = str(client.account().get("account_id", ""))
+    if found != store.account_id:
+        raise PreflightFailed(
+            f"The connection of store {store.store_key!r} leads to Mailchimp account {found!r} by now, but the run "
+            f"began in {store.account_id!r}. Nothing was sent. Trigger a new run, which keeps a ledger of its own for "
+            "the other account; or put the former key back and clear this task."
+        )
 
 
 def check_account(client: MailchimpClient, settings: StoreSettings) -> str:
@@ -47,6 +70,13 @@ def check_account(client: MailchimpClient, settings: StoreSettings) -> str:
             f"Audience {settings.list_id!r} does not exist in this Mailchimp account ({where}). It has "
             f"{', '.join(known) or 'none'}; correct list_id in the settings file, or create the audience in Mailchimp."
         ) from None
+    log.info(
+        "Mailchimp account %s (%s), role %s, %s subscribers in all",
+        account.get("account_name", "?"),
+        client.base_url,
+        account.get("role", "?"),
+        account.get("total_subscribers", "?"),
+    )
     return str(account.get("account_id", ""))
 
 

@@ -1,6 +1,5 @@
-"""Sends segments of a sorted chunk: first the intention is written, then the batch is posted, then its id is noted."""
+"""Sends segments of a sorted chunk: first the intention is written, then the batch is posted."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,24 +9,17 @@ from typing import TypeVar
 import pyarrow as pa
 
 from include.config.stores import StoreSettings
-from include.load.errors import RunStopped
-from include.load.operations import batch_body
+from include.load.operations import Endpoint, batch_body
+from include.load.post import Poster
 from include.load.triage import Fate, Segment, Triage
 from include.mailchimp.client import MailchimpClient
-from include.mailchimp.errors import BatchReplyLost, Invalid, MailchimpError
-from include.state import settlement
-from include.state.batches import Chunk, claim, mark_posted, new_token
+from include.state.batches import Chunk, claim, new_token
 from include.state.database import SliceKey, StateDatabase
 from include.state.ledger import Candidates
 from include.state.slices import Progress, Slice
 from include.state.stores import StoreRef
 
-log = logging.getLogger(__name__)
 Value = TypeVar("Value")
-
-
-class BatchRefused(RunStopped):
-    """Mailchimp refuses a whole batch; nothing of it was done."""
 
 
 class _Kind(Enum):
@@ -98,28 +90,33 @@ class Sender:
         settings: StoreSettings,
         slice_key: SliceKey,
         dag_run_id: str,
+        *,
+        removable: bool = True,
     ) -> None:
+        self._removable = removable
         self._state = state
-        self._client = client
         self._store = store
         self._settings = settings
         self._key = slice_key
         self._dag_run_id = dag_run_id
+        self._poster = Poster(state, client, store, slice_key, settings.max_open_batches)
 
-    def send(self, sorted_: Triage, segment: Segment, position: Position, collection: str, read_at: datetime) -> None:
+    def send(
+        self, sorted_: Triage, segment: Segment, position: Position, endpoint: Endpoint, read_at: datetime
+    ) -> None:
         """Deal with one segment of a chunk: claim its records, reject others, advance the slice; then post the batch.
 
         Args:
             sorted_: the chunk.
             segment: which of its rows.
             position: where the chunk lies; its cursor moves along.
-            collection: path of the entity's collection.
+            endpoint: where the records live.
             read_at: when the rows were read.
 
         Raises:
             NoFreeBatch: too many batches are open; nothing was done.
             ClaimConflict: others changed something meanwhile; nothing was done.
-            BatchRefused: Mailchimp refuses the batch; its records are free again.
+            BatchRefused: Mailchimp refuses batches, whatever is in them; the records are free again.
             MailchimpError: the batch could not be posted. Its records are free again, or will be with the next step.
         """
         indices = sorted_.sends[segment.sends]
@@ -127,8 +124,8 @@ class Sender:
         body = b""
         if len(indices):
             taken = pa.array(indices)
-            built = sorted_.built
-            body = batch_body(token, methods, collection, built.record_ids.take(taken), built.bodies.take(taken))
+            bodies = sorted_.bodies[segment.sends.start : segment.sends.stop]
+            body = batch_body(token, methods, endpoint, sorted_.built.record_ids.take(taken), bodies)
         progress = position.progress(sorted_, segment)
         chunk = Chunk(
             token=token,
@@ -142,6 +139,9 @@ class Sender:
             seen=sorted_.ids,
             progress=progress,
             retry=position.kind is _Kind.REPEAT,
+            children=sorted_.children[segment.sends],
+            aliases=sorted_.aliases,
+            removable=self._removable,
         )
         with self._state.begin() as connection:
             batch_ref = claim(
@@ -155,37 +155,11 @@ class Sender:
         if progress is not None:
             position.cursor = progress.new_cursor
         if batch_ref is not None:
-            self._post(batch_ref, body, len(indices))
+            self.post(batch_ref, body)
 
-    def _post(self, batch_ref: int, body: bytes, operations: int) -> None:
-        try:
-            status = self._client.create_batch(body)
-        except BatchReplyLost:
-            # Stays intended: whoever works on the slice next releases it. A repetition is harmless by then.
-            raise
-        except MailchimpError as error:
-            with self._state.begin() as connection:
-                settlement.release(connection, batch_ref)
-            if isinstance(error, Invalid):
-                raise BatchRefused(
-                    f"Mailchimp refuses a batch of {operations} {self._key.entity} as a whole: {error}. Nothing of it "
-                    "was done. Lower batch_operations or batch_bytes if it is too large; otherwise report this text."
-                ) from error
-            raise
-        with self._state.begin() as connection:
-            noted = mark_posted(connection, batch_ref, status.id)
-        if not noted:
-            log.warning("Batch %s was given up while it was posted; its records are sent again.", status.id)
-            self._stop(status.id)
-            return
-        log.info("Batch %s: %d %s, %d bytes.", status.id, operations, self._key.entity, len(body))
-
-    def _stop(self, batch_id: str) -> None:
-        """Stop a batch nobody knows of, so that it cannot run after what is sent next."""
-        try:
-            self._client.delete_batch(batch_id)
-        except MailchimpError as error:
-            log.warning("Batch %s cannot be stopped: %s", batch_id, error)
+    def post(self, batch_ref: int, body: bytes) -> None:
+        """Post an intended batch; see `Poster.post`."""
+        self._poster.post(batch_ref, body)
 
 
 def _within(by_position: dict[int, Value], segment: Segment) -> list[Value]:

@@ -1,6 +1,8 @@
 """Sorts the records of one chunk: which are sent, which are not and why, how far it can be dealt with now."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -10,11 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection
 
-from include.load.operations import methods_for, operation_sizes, split
+from include.load.operations import Endpoint, methods_for, operation_sizes, split
 from include.state.ledger import Candidates, Comparison, Verdict, acknowledged, compare
 from include.state.rejected import PARENT_MISSING, Rejection
 from include.state.stores import OrderVerb, StoreRef
+from include.transform.consent import may_subscribe
+from include.transform.entities import Entity
 from include.transform.records import Built, ParentLinks
+
+OWNER = "customer"
+"""How a record's customer is named among what the record has inside."""
 
 _REQUEST_BYTES = 32  # what surrounds the operations in the request's body
 
@@ -59,7 +66,11 @@ class Triage:
         sends: indices into `built` of the records to send, in the order of their positions.
         send_positions: their positions.
         methods: their HTTP methods.
+        bodies: their payloads, escaped for embedding; those that change a record spell out emptied values.
         sizes: bytes of their operations.
+        children: for those that change a record, what they hold inside ("lines/7", …).
+        aliases: (the shop's key, record id) of rows for which another row speaks.
+        missing: ids of parents that Mailchimp does not hold, by entity.
         touched: indices into `built` of records to note as read, by position.
         rejections: records not to be sent, by position.
         rows: how many rows can be dealt with now; the row at this position, if any, is blocked.
@@ -75,7 +86,11 @@ class Triage:
     sends: np.ndarray
     send_positions: np.ndarray
     methods: list[str]
+    bodies: pa.StringArray
     sizes: np.ndarray
+    children: list[list[str] | None]
+    aliases: list[tuple[str, str]]
+    missing: dict[str, frozenset[str]]
     touched: dict[int, int]
     rejections: dict[int, Rejection]
     rows: int
@@ -116,41 +131,42 @@ class Triage:
 def triage(
     connection: Connection,
     store: StoreRef,
-    entity: str,
-    collection: str,
+    entity: Entity,
+    endpoint: Endpoint,
     built: Built,
     row_keys: pa.StringArray,
     verb: OrderVerb | None,
     limits: Limits,
     read_at: datetime,
+    stuck: Collection[str] = (),
 ) -> Triage:
     """Sort the records of a chunk by comparing them with the ledger.
 
     Args:
         connection: a transaction on the state tables.
         store: the store.
-        entity: name of the entity.
-        collection: path of the entity's collection.
+        entity: the entity.
+        endpoint: where its records live.
         built: the chunk's payloads and the rows its transform turned down.
         row_keys: the shop's key of every row that was read, in order.
         verb: how orders are written.
         limits: size of a batch.
         read_at: when the rows were read.
+        stuck: ids of people whose contact could not be taken along to their new address.
 
     Returns:
         The sorted chunk; nothing is written.
     """
     sorting = _Sorting(built, row_keys)
-    compared = sorting.kept
-    comparison = compare(connection, store.store_ref, entity, sorting.candidates(compared, read_at))
-    sorting.judge(compared, comparison)
-    for links in built.parents:
-        _reject_orphans(connection, store.store_ref, sorting, links)
-    sizes = operation_sizes(collection, built.record_ids, built.bodies)
+    comparison = compare(connection, store.store_ref, entity.name, sorting.candidates(sorting.kept, read_at))
+    sorting.judge(sorting.kept, comparison)
+    _reject_stuck(sorting, stuck)
+    missing = {links.entity: _reject_orphans(connection, store.store_ref, sorting, links) for links in built.parents}
+    bodies, sizes = _as_sent(entity, endpoint, sorting)
     _reject_oversized(sorting, sizes, limits)
     sends = sorting.to_send()
-    on_mailchimp = np.zeros(len(sorting.ids), dtype=bool)
-    on_mailchimp[compared] = comparison.on_mailchimp
+    held = sorting.on_mailchimp[sends]
+    asked, chosen = built.methods(), methods_for(entity, verb, held.tolist())
     return Triage(
         built=built,
         keys=row_keys.to_pylist(),
@@ -159,14 +175,46 @@ def triage(
         ids=sorting.ids,
         sends=sends,
         send_positions=sorting.positions[sends],
-        methods=methods_for(entity, verb, on_mailchimp[sends].tolist()),
+        methods=[asked[index] or method for index, method in zip(sends.tolist(), chosen, strict=True)],
+        bodies=bodies.take(pa.array(sends)),
         sizes=sizes[sends],
+        children=_children(entity, built, sends, held | sorting.uncertain[sends]),
+        aliases=sorting.aliases,
+        missing=missing,
         touched=sorting.touched,
         rejections=sorting.rejections,
         rows=sorting.rows,
         blocked_by=frozenset(sorting.blocked_by),
         stale_read_at=comparison.newest_read_at,
     )
+
+
+def _as_sent(entity: Entity, endpoint: Endpoint, sorting: _Sorting) -> tuple[pa.StringArray, np.ndarray]:
+    """Return the payloads as they go out, and the bytes of their operations."""
+    built, sends = sorting.built, sorting.to_send()
+    bodies = built.bodies
+    changing = sends[sorting.on_mailchimp[sends]]
+    if entity.clears and len(changing):
+        mask = np.zeros(len(bodies), dtype=bool)
+        mask[changing] = True
+        bodies = pc.replace_with_mask(bodies, pa.array(mask), built.clearing_bodies(np.sort(changing)))
+    return bodies, operation_sizes(endpoint, built.record_ids, bodies)
+
+
+def _children(entity: Entity, built: Built, sends: np.ndarray, changed: np.ndarray) -> list[list[str] | None]:
+    """Name what every record that is changed, or may be, has inside; None for new records."""
+    inside: list[list[str] | None] = [None] * len(sends)
+    changing = np.flatnonzero(changed)
+    if not len(changing):
+        return inside
+    for name, (frame, column) in entity.children.items():
+        for place, ids in zip(changing.tolist(), built.child_ids(frame, column, sends[changing]), strict=True):
+            inside[place] = (inside[place] or []) + [f"{name}/{child}" for child in ids]
+    if entity.owner is not None:
+        owners = built.source.frame[entity.owner].take(sends[changing])
+        for place, customer_id in zip(changing.tolist(), owners.tolist(), strict=True):
+            inside[place] = [*(inside[place] or []), f"{OWNER}/{customer_id}"]
+    return inside
 
 
 class _Sorting:
@@ -189,6 +237,10 @@ class _Sorting:
         self.rejections: dict[int, Rejection] = {}
         self.touched: dict[int, int] = {}
         self.blocked_by: set[int] = set()
+        self.aliases: list[tuple[str, str]] = list(built.aliases)
+        self.on_mailchimp = np.zeros(len(self.ids), dtype=bool)
+        self.uncertain = np.zeros(len(self.ids), dtype=bool)
+        self.if_held = [*built.if_held(), *([False] * len(turned_down))]
         self.kept = self._newest_of_each()
 
     def _newest_of_each(self) -> list[int]:
@@ -199,6 +251,9 @@ class _Sorting:
             if other != index:
                 if (self.updated[index] or 0) > (self.updated[other] or 0):
                     newest[record_id] = index
+                    self.aliases.append((self.keys[other], record_id))
+                else:
+                    self.aliases.append((self.keys[index], record_id))
                 self.fates[self.positions[[index, other]]] = Fate.UNCHANGED
         return sorted(newest.values())
 
@@ -214,6 +269,8 @@ class _Sorting:
     def judge(self, indices: Sequence[int], comparison: Comparison) -> None:
         """Turn the ledger's verdicts into fates; the first blocked row ends what can be dealt with."""
         built = len(self.built.hashes)
+        self.on_mailchimp[list(indices)] = comparison.on_mailchimp
+        self.uncertain[list(indices)] = comparison.uncertain
         for index, verdict, batch_ref, touch in zip(
             indices, comparison.verdicts, comparison.batch_refs, comparison.touch, strict=True
         ):
@@ -223,10 +280,13 @@ class _Sorting:
                 self.rows = min(self.rows, position)
             elif verdict in {Verdict.UNCHANGED, Verdict.ALIAS}:
                 self.fates[position] = Fate.UNCHANGED
+                if verdict is Verdict.ALIAS:
+                    self.aliases.append((self.keys[index], self.ids[index]))
             elif verdict is Verdict.STILL_REJECTED:
                 self.fates[position] = Fate.STILL_REJECTED
             elif index < built:
-                self.fates[position] = Fate.SEND
+                wanted = self.on_mailchimp[index] or not self.if_held[index]
+                self.fates[position] = Fate.SEND if wanted else Fate.SKIPPED
             else:
                 record = self.built.rejected[index - built]
                 self.reject(index, record.error_class, record.title, record.detail, record.field, record.waits_for)
@@ -264,8 +324,8 @@ class _Sorting:
         return chosen[np.argsort(self.positions[chosen], kind="stable")]
 
 
-def _reject_orphans(connection: Connection, store_ref: int, sorting: _Sorting, links: ParentLinks) -> None:
-    """Hold back records whose parents Mailchimp does not hold; they are sent once it does."""
+def _reject_orphans(connection: Connection, store_ref: int, sorting: _Sorting, links: ParentLinks) -> frozenset[str]:
+    """Hold back records whose parents Mailchimp does not hold; they are sent once it does. Returns these parents."""
     sending = np.zeros(len(sorting.built.hashes), dtype=bool)
     sending[sorting.to_send()] = True
     relevant = sending[links.positions]
@@ -274,7 +334,7 @@ def _reject_orphans(connection: Connection, store_ref: int, sorting: _Sorting, l
     wanted = pc.unique(parents).drop_null().to_pylist()
     held = acknowledged(connection, store_ref, links.entity, wanted)
     if len(held) == len(wanted):
-        return
+        return frozenset()
     missing = np.invert(pc.is_in(parents, value_set=pa.array(list(held), pa.string())).to_numpy(zero_copy_only=False))
     missing &= parents.is_valid().to_numpy(zero_copy_only=False)
     orphans, first = np.unique(children[missing], return_index=True)
@@ -295,6 +355,24 @@ def _reject_orphans(connection: Connection, store_ref: int, sorting: _Sorting, l
             waits_for=parent,
             parent_id=None if key == parent_id else parent_id,
         )
+    return frozenset(wanted) - held
+
+
+def _reject_stuck(sorting: _Sorting, stuck: Collection[str]) -> None:
+    if not stuck:
+        return
+    subscribing = may_subscribe(sorting.built.source.frame).to_numpy(dtype=bool, na_value=False)
+    for index in sorting.to_send().tolist():
+        if sorting.ids[index] in stuck and subscribing[index]:
+            sorting.reject(
+                index,
+                "compliance",
+                "Contact can't follow its new address",
+                "the person opted out under the former address, or Mailchimp refuses to change it, and that can't be "
+                "carried over to the new one; change the address in Mailchimp, then save the customer in the shop "
+                "again.",
+                "email_address",
+            )
 
 
 def _reject_oversized(sorting: _Sorting, sizes: np.ndarray, limits: Limits) -> None:
