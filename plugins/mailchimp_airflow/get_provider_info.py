@@ -23,7 +23,12 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": "Mailchimp", "python-modules": ["mailchimp_airflow.hooks.mailchimp"]}],
-        "triggers": [{"integration-name": "Mailchimp", "python-modules": ["mailchimp_airflow.triggers.batches"]}],
+        "triggers": [
+            {
+                "integration-name": "Mailchimp",
+                "python-modules": ["mailchimp_airflow.triggers.batches", "mailchimp_airflow.triggers.webhooks"],
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": "mailchimp",
@@ -47,10 +52,19 @@ def get_provider_info() -> dict[str, Any]:
                     "dc": {
                         "label": "Datacentre of an OAuth token",
                         "description": (
-                            "Such as us6. Only for an OAuth token without a base URL: an API key carries it as its "
-                            "suffix. (On the port: Airflow's Test button needs one stored; 443 changes nothing.)"
+                            "Such as us6. Only for an OAuth token, where every task asks Mailchimp for it otherwise; "
+                            "an API key carries it as its suffix. (On the port: Airflow's Test button needs one "
+                            "stored; 443 changes nothing.)"
                         ),
                         "schema": {"type": ["string", "null"], "pattern": "^[a-z]{1,8}[0-9]{1,4}$"},
+                    },
+                    "webhook_secret": {
+                        "label": "Signing secret of the webhook",
+                        "description": (
+                            "Only where a store takes webhooks: Mailchimp shows it once, as the webhook is made. "
+                            "Several with commas between."
+                        ),
+                        "schema": {"type": ["string", "null"], "format": "password"},
                     },
                 },
             }

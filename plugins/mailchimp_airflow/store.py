@@ -18,6 +18,7 @@ from include.mailchimp.client import MailchimpClient
 from include.mailchimp.retry import RetryPolicy
 from include.shops.profile import CheckedProfile, check_profile, load_profile
 from include.state.database import StateDatabase
+from include.transform.entities import extra_columns
 from mailchimp_airflow.hooks.mailchimp import MailchimpHook
 from mailchimp_airflow.hooks.shop import shop_engine
 
@@ -62,7 +63,7 @@ class OpenStore:
     def extractor(self) -> Iterator[Extractor]:
         """Open a snapshot of the shop."""
         with self.read_engine.connect() as connection:
-            yield Extractor(connection, self.profile)
+            yield Extractor(connection, self.profile, extra=extra_columns(self.settings))
 
     def currency(self) -> str:
         """Return the currency that the shop's prices are in.

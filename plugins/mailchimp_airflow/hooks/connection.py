@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from include.mailchimp.credentials import authorization_header, base_url_for
+from include.mailchimp.credentials import authorization_header, base_url_for, names_datacentre
 from include.mailchimp.errors import ConnectionSettingsError
+from mailchimp_airflow.hooks.oauth import api_endpoint
 
 _TRANSPORT_EXTRAS = ("proxies", "verify", "cert", "trust_env")
 _FALSE = {"false", "0", "no", "off"}
@@ -60,7 +62,7 @@ def missing_connection_text(conn_id: str, kind: str, example: str) -> str:
 
 
 def read_connection(connection: StoredConnection, extra: dict[str, Any]) -> MailchimpConnection:
-    """Understand a stored connection.
+    """Understand a stored connection; for an OAuth token without a datacentre, Mailchimp's login service is asked.
 
     Args:
         connection: as Airflow gives it, from JSON, URI or database.
@@ -75,10 +77,24 @@ def read_connection(connection: StoredConnection, extra: dict[str, Any]) -> Mail
     secret = str(connection.password or "")
     try:
         authorization = authorization_header(secret)
-        base_url = base_url_for(secret, _host_of(connection, extra))
+        host = _host_of(connection, extra)
+        if host is None and not names_datacentre(secret):
+            host = api_endpoint(secret.strip(), _transport(extra))
+        base_url = base_url_for(secret, host)
     except ConnectionSettingsError as error:
         raise ConnectionSettingsError(f"Airflow connection {connection.conn_id!r}: {error}") from None
     return MailchimpConnection(base_url, authorization, _transport(extra))
+
+
+def webhook_secrets(extra: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the secrets that webhooks of the account's audiences are signed with.
+
+    Args:
+        extra: the decoded extra field of a connection: `webhook_secret` is one, several with commas between, or a list.
+    """
+    given = extra.get("webhook_secret") or ()
+    several = given.split(",") if isinstance(given, str) else given
+    return tuple(secret for one in several if (secret := str(one).strip()))
 
 
 def _host_of(connection: StoredConnection, extra: dict[str, Any]) -> str | None:

@@ -36,8 +36,8 @@ class MailchimpHook(HttpHook):
     addresses are never logged, errors are the types of `include.mailchimp.errors`, and there is always a time-out.
 
     :param mailchimp_conn_id: Airflow connection of type `mailchimp`: password = API key or OAuth token; host = base
-        URL, by default from the key's suffix; extras `dc` (datacentre of an OAuth token), `proxies`, `verify`, `cert`,
-        `trust_env`.
+        URL, by default from the key's suffix; extras `dc` (datacentre of an OAuth token, by default asked for at
+        Mailchimp's login service), `proxies`, `verify`, `cert`, `trust_env`.
     :param method: HTTP method of `run` (only `HttpOperator` and the like use that).
     """
 

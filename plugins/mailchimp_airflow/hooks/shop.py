@@ -7,8 +7,12 @@ COPY calls of the extraction) as soon as that is installed, and loses the socket
 from __future__ import annotations
 
 import logging
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, Final
 
+import psycopg2
+import psycopg2.errors
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from sqlalchemy import URL, Engine, create_engine, event
@@ -30,14 +34,22 @@ _LIBPQ_PARAMETERS = frozenset(
         "target_session_attrs service"
     ).split()
 )
+#: Parameters for whoever can't wait: a host that is gone is given up after seconds, not minutes.
+HURRIED: Final = {"connect_timeout": "2", "tcp_user_timeout": "2000"}
+
+#: Where a message of PostgreSQL's goes on with what it is about: rows, parameters, the statement with both in it.
+_QUOTING = re.compile(r"^(?:DETAIL|CONTEXT|QUERY|LINE \d+):", re.MULTILINE)
+#: Errors whose very message quotes a value.
+_ABOUT_VALUES = (psycopg2.DataError, psycopg2.errors.RaiseException)
 _DEFAULTS = {"connect_timeout": "10", "application_name": "mailchimp-airflow"}
 
 
-def shop_engine(conn_id: str = "shop_db") -> Engine:
+def shop_engine(conn_id: str = "shop_db", libpq: Mapping[str, str] | None = None) -> Engine:
     """Make an engine (nothing is connected yet); the caller disposes of it.
 
     :param conn_id: Airflow connection of type `postgres`, in any form: fields, JSON, or a URI, where ``?host=`` may be
         the folder of a socket and other libpq parameters (``sslmode`` …) may follow.
+    :param libpq: parameters that win over the connection's.
     :return: an engine on psycopg2 with at most three connections. Its errors do not show parameters of statements.
     :raises AirflowNotFoundException: there is no such connection; the text says how to add it.
     :raises ValueError: the connection is of another type, or names no database.
@@ -45,15 +57,34 @@ def shop_engine(conn_id: str = "shop_db") -> Engine:
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        text = missing_connection_text(conn_id, "the shop database", EXAMPLE_URI)
-        raise AirflowNotFoundException(text) from None
+        raise missing_shop(conn_id) from None
+    return engine_of(connection, connection.extra_dejson, libpq)
+
+
+def missing_shop(conn_id: str) -> AirflowNotFoundException:
+    """Return the error that says how to add the connection.
+
+    :param conn_id: the id that was asked for.
+    """
+    return AirflowNotFoundException(missing_connection_text(conn_id, "the shop database", EXAMPLE_URI))
+
+
+def engine_of(connection: Any, extra: Mapping[str, Any], libpq: Mapping[str, str] | None = None) -> Engine:
+    """Make the engine of a connection that was read already, as `shop_engine` does.
+
+    :param connection: as Airflow gives it.
+    :param extra: its decoded extra field.
+    :param libpq: parameters that win over the connection's.
+    :raises ValueError: the connection is of another type, or names no database.
+    """
+    conn_id = connection.conn_id
     if connection.conn_type not in {"postgres", "postgresql"}:
         raise ValueError(
             f"Airflow connection {conn_id!r} is of type {connection.conn_type!r}, but the shop database must be "
             f"PostgreSQL: use type postgres, for example {EXAMPLE_URI}"
         )
     engine = create_engine(
-        _shop_url(connection, conn_id),
+        _shop_url(connection, conn_id, extra).update_query_dict(libpq or {}),
         pool_size=1,
         max_overflow=2,
         pool_pre_ping=True,
@@ -64,20 +95,24 @@ def shop_engine(conn_id: str = "shop_db") -> Engine:
 
 
 def _hide_values(context: ExceptionContext) -> None:
-    """Take customers' data out of PostgreSQL's own messages, which quote rows and, by psycopg2, parameters."""
-    for error in (context.original_exception, context.sqlalchemy_exception):
+    """Take customers' data out of PostgreSQL's own messages, which quote rows, values and, by psycopg2, parameters."""
+    original = context.original_exception
+    refused = isinstance(original, _ABOUT_VALUES)
+    for error in (original, context.sqlalchemy_exception):
         if error is not None and error.args:
-            lines = str(error.args[0]).splitlines()
-            kept = [line for line in lines if not line.startswith(("DETAIL:", "CONTEXT:"))]
-            error.args = (redact("\n".join(kept)), *error.args[1:])
+            # A value may have several lines: what follows the message goes as a whole.
+            message = _QUOTING.split(str(error.args[0]), maxsplit=1)[0].rstrip()
+            if refused:
+                message = f"{type(original).__name__} (SQLSTATE {getattr(original, 'pgcode', None) or 'none'})"
+            error.args = (redact(message), *error.args[1:])
 
 
-def _shop_url(connection: Any, conn_id: str) -> URL:
+def _shop_url(connection: Any, conn_id: str, given: Mapping[str, Any]) -> URL:
     if not connection.schema:
         raise ValueError(
             f"Airflow connection {conn_id!r} names no database: put it into the schema field (the path of a URI)"
         )
-    extra = {str(name): value for name, value in connection.extra_dejson.items() if value not in (None, "")}
+    extra = {str(name): value for name, value in given.items() if value not in (None, "")}
     unused = sorted(set(extra) - _LIBPQ_PARAMETERS)
     if unused:
         log.info("connection %s: extras not for PostgreSQL are left out: %s", conn_id, ", ".join(unused))

@@ -27,9 +27,9 @@ class MailchimpPushOperator(BaseOperator):
     it first looks after the slice's open batches, then goes on behind the last record that was dealt with.
 
     :param store_key: key of the store in the settings file.
-    :param entity: what is pushed, for example ``orders``.
+    :param phase: the phase of the run that planned the slice, for example ``orders``.
     :param run_ref: the run's number in the state tables (templated).
-    :param part: the slice: ``{"number": 3, "records": 20000}``, as the plan returns it.
+    :param part: the slice: ``{"entity": "orders", "number": 3, "records": 20000}``, as the plan returns it.
     :param poll_interval: seconds between the first two looks at the batches; the interval then grows to a minute.
     """
 
@@ -40,15 +40,15 @@ class MailchimpPushOperator(BaseOperator):
         self,
         *,
         store_key: str,
-        entity: str,
+        phase: str,
         run_ref: int | str,
-        part: Mapping[str, int],
+        part: Mapping[str, Any],
         poll_interval: float = 0.5,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.store_key = store_key
-        self.entity = entity
+        self.phase = phase
         self.run_ref = run_ref
         self.part = part
         self.poll_interval = poll_interval
@@ -62,21 +62,26 @@ class MailchimpPushOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, int]:
         """Read the results of the batches and go on; what the trigger could not do is found out again, and told."""
-        finished = event.get("batch_ids") if isinstance(event, Mapping) else None
-        return self._work(context, frozenset(finished or ()))
+        told: Mapping[str, Any] = event if isinstance(event, Mapping) else {}
+        if told.get("message"):
+            self.log.warning("The triggerer could not wait for the batches: %s", told["message"])
+            return self._work(context, None)
+        return self._work(context, frozenset(told.get("batch_ids") or ()))
 
-    def _work(self, context: Context, finished: frozenset[str]) -> dict[str, int]:
+    def _work(self, context: Context, finished: frozenset[str] | None) -> dict[str, int]:
+        """Work on the slice; `finished` are the batches that the trigger saw end, None when it saw nothing."""
         from mailchimp_airflow.push import push_slice
 
-        context["slice"] = f"{self.part['number']} · {self.part['records']:,} {self.entity}"  # type: ignore[typeddict-unknown-key]
-        progress = push_slice(self.store_key, self.entity, int(self.run_ref), self.part["number"])
+        entity, number = self.part["entity"], self.part["number"]
+        context["slice"] = f"{number} · {self.part['records']:,} {entity}"  # type: ignore[typeddict-unknown-key]
+        progress = push_slice(self.store_key, self.phase, int(self.run_ref), entity, number)
         if progress.counts is None:
             self._wait(progress, finished)
         return progress.counts or {}
 
-    def _wait(self, progress: Progress, finished: frozenset[str]) -> NoReturn:
+    def _wait(self, progress: Progress, finished: frozenset[str] | None) -> NoReturn:
         # Batches that are finished, but whose results cannot be had yet: a trigger without a pause would fire at once.
-        unsettled = finished.issuperset(progress.waiting_for)
+        unsettled = finished is None or finished.issuperset(progress.waiting_for)
         trigger = MailchimpBatchTrigger(
             progress.conn_id,
             list(progress.waiting_for),

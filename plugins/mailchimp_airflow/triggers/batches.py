@@ -131,7 +131,8 @@ class MailchimpBatchTrigger(BaseTrigger):
         except AirflowNotFoundException:
             text = missing_connection_text(self.mailchimp_conn_id, "Mailchimp", EXAMPLE_URI)
             raise AirflowNotFoundException(text) from None
-        return read_connection(connection, await get_async_extra_dejson(connection))
+        # In a thread: a token's datacentre may have to be asked for.
+        return await asyncio.to_thread(read_connection, connection, await get_async_extra_dejson(connection))
 
 
 class _Batches:
