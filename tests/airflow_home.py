@@ -6,10 +6,10 @@ import atexit
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from include.embedded_postgres import EmbeddedPostgres
+from tests.server_folder import make_server_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,7 +20,7 @@ def isolate_airflow() -> None:
         return
     for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
         del os.environ[name]
-    home = Path(tempfile.mkdtemp(prefix="mailchimp-airflow-"))
+    home = make_server_folder("mailchimp-airflow-")
     server = EmbeddedPostgres.start(home / "postgres")
     server.create_database("airflow")
     os.environ.update(

@@ -34,6 +34,10 @@ FLOORS = {
     "extract": {"config", "shops"},
     "transform": {"config", "documents", "extract", "shops"},
     "load": {"config", "documents", "extract", "mailchimp", "shops", "state", "transform"},
+    "rehearse": {"config", "extract", "load", "mailchimp", "shops", "state", "transform"},
+    "reconcile": {"config", "documents", "extract", "load", "mailchimp", "shops", "state", "transform"},
+    "pull": {"config", "documents", "extract", "mailchimp", "shops", "state", "transform"},
+    "explain": {"config", "extract", "load", "shops", "state", "transform"},
     # Commands and stand-ins: nothing but commands builds on them.
     "check_profile": {"config", "extract", "shops"},
     "sandbox": {"mailchimp"},

@@ -35,6 +35,18 @@ def sandbox() -> Iterator[SandboxServer]:
         yield server
 
 
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+
+
+def load_dag(dag_id: str) -> Any:
+    """Parse the DAG files anew: a run by `dag.test` changes the params of its DAG."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(DAGS))
+    assert bag.import_errors == {}
+    return bag.dags[dag_id]
+
+
 @dataclass
 class Stage:
     """The small sample shop and an empty sandbox Mailchimp, with Airflow's connections to them in the environment."""
@@ -49,16 +61,23 @@ class Stage:
         """Set an Airflow connection."""
         self.monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
 
+    def configure(self, **settings: Any) -> None:
+        """Use a settings file of its own."""
+        known = {"key": "demo", "store_id": "demo-shop", "list_id": "a1b2c3d4e5", "profile": "reference"}
+        file = self.folder / "stores.yaml"
+        file.write_text(json.dumps({"stores": [known | settings]}), encoding="utf-8")  # JSON is YAML
+        self.monkeypatch.setenv("STORES_FILE", str(file))
+
     def connect_mailchimp(self, **fields: Any) -> None:
         known = {"conn_type": "mailchimp", "host": self.sandbox.url, "password": self.sandbox.api_key}
         self.connect("mailchimp", **(known | fields))
 
     def context(self, **params: Any) -> dict[str, Any]:
         """What Airflow hands to a task of a run that was triggered by hand."""
-        from mailchimp_airflow.push import PARAMS
+        from mailchimp_airflow.push import params as form
 
         self.runs += 1
-        defaults = {name: param.value for name, param in PARAMS.items()}
+        defaults = {name: param.value for name, param in form().items()}
         dag_run = SimpleNamespace(dag_id="mailchimp_push__demo", run_id=f"run {self.runs}", run_type="manual")
         return {"dag_run": dag_run, "params": defaults | params}
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from include.demo.changes import apply_changes
 from include.demo.planted import planted_rejects
+from include.sandbox import people
+from include.sandbox.account import DEFAULT_LIST
 from tests.dags.conftest import Stage
+from tests.dags.conftest import load_dag as load
 
-DAGS = Path(__file__).resolve().parents[2] / "dags"
 DAG_ID = "mailchimp_push__demo"
 
 
 def load_dag() -> Any:
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(dag_folder=str(DAGS))
-    assert bag.import_errors == {}
-    return bag.dags[DAG_ID]
+    return load(DAG_ID)
 
 
 def run_dag(**conf: Any) -> str:
@@ -33,10 +31,20 @@ def run_dag(**conf: Any) -> str:
 @pytest.mark.usefixtures("airflow_database")
 class TestShape:
     def test_phases_follow_each_other_behind_barriers(self) -> None:
+        from include.load.phases import PHASES
+
         tasks = load_dag().task_dict
-        assert tasks["customers.plan"].upstream_task_ids >= {"products.confirm"}
-        assert tasks["orders.plan"].upstream_task_ids >= {"customers.confirm"}
+        phases = list(PHASES)
+        assert phases.index("closed_carts") < phases.index("orders") < phases.index("carts")
+        for before, after in itertools.pairwise(phases):
+            behind = "pull_consent" if after == "members" else f"{before}.push"
+            assert tasks[f"{after}.plan"].upstream_task_ids == {behind, "prepare"}
         assert tasks["summarise"].is_teardown
+
+    def test_consent_is_pulled_right_before_people_are_pushed_whether_there_were_products_or_not(self) -> None:
+        pull_consent = load_dag().task_dict["pull_consent"]
+        assert pull_consent.upstream_task_ids == {"products.push", "prepare"}
+        assert pull_consent.trigger_rule == "none_failed_min_one_success"
 
     def test_it_is_documented_owned_and_tagged(self) -> None:
         dag = load_dag()
@@ -54,7 +62,7 @@ class TestShape:
     def test_push_tasks_share_the_accounts_pool(self) -> None:
         dag = load_dag()
         pushes = [task for task in dag.tasks if task.task_id.endswith(".push")]
-        assert [task.pool for task in pushes] == ["mailchimp"] * 3
+        assert [task.pool for task in pushes] == ["mailchimp"] * 9
 
 
 @pytest.mark.slow
@@ -63,10 +71,15 @@ def test_everything_is_sent_once_then_nothing_then_exactly_what_changed(stage: S
     run_dag()
     held = stage.held()
     known = dict(stage.query("SELECT entity, count(*) FROM mailchimp.ledger WHERE on_mailchimp GROUP BY entity"))
-    assert {entity: held[entity] for entity in known} == known
+    del known["members"]  # they are the audience's
+    assert held == known
     assert known["orders"] > 1_900
+    # Filling the store made no automation write to anybody; now they work.
+    assert stage.mails() == 0
+    assert stage.store()["is_syncing"] is False
     rejected = stage.query(
-        "SELECT entity, coalesce(source_key, record_id) FROM mailchimp.ledger WHERE state = 'rejected'"
+        "SELECT entity, coalesce(source_key, record_id) FROM mailchimp.ledger "
+        "WHERE state = 'rejected' AND entity <> 'members'"
     )
     assert set(rejected) == {(record.entity, record.record_id) for record in planted_rejects()}
 
@@ -85,8 +98,35 @@ def test_everything_is_sent_once_then_nothing_then_exactly_what_changed(stage: S
         """,
         run_id=run_id,
     )
-    assert sorted(sent) == sorted((change.entity, change.record_id) for change in changes)
-    assert stage.operations() == before + len(changes)
+    # A customer's new name is the contact's too.
+    contacts = [record for record in sent if record[0] == "members"]
+    assert sorted(set(sent) - set(contacts)) == sorted((change.entity, change.record_id) for change in changes)
+    assert stage.operations() == before + len(changes) + len(contacts)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("airflow_database")
+def test_who_opted_out_at_mailchimp_is_opted_out_in_the_shop_before_people_are_pushed(stage: Stage) -> None:
+    [(customer_id, email)] = stage.query(
+        "SELECT customer_id, email FROM customers JOIN newsletter_consents USING (customer_id) WHERE opted_in LIMIT 1"
+    )
+    run_dag(entities=["members"])
+    people.unsubscribe(stage.sandbox.state.account, DEFAULT_LIST, email)
+    stage.query("UPDATE customers SET last_name = 'Moved' WHERE customer_id = :id", id=customer_id)
+    before = stage.operations()
+    run_dag(entities=["members", "customers"], ids=[])
+    answers = "SELECT opted_in, source FROM newsletter_consents WHERE customer_id = :id ORDER BY recorded_at DESC"
+    assert stage.query(answers, id=customer_id)[0] == (False, "mailchimp: unsubscribed")
+    members = "SELECT count(*) FROM mailchimp.batch WHERE entity = 'members'"
+    assert stage.query(members) == [(1,)], "what Mailchimp has told is not told to it"
+    assert stage.operations() > before
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("airflow_database")
+def test_a_run_without_people_asks_nobody_about_consent(stage: Stage) -> None:
+    run_dag(entities=["products"], ids=["26081"])
+    assert stage.query("SELECT count(*) FROM mailchimp.pull_bookmark") == [(0,)]
 
 
 @pytest.mark.slow
@@ -112,19 +152,12 @@ def missing_column(stage: Stage) -> None:
     stage.query("ALTER TABLE products RENAME COLUMN title TO name")
 
 
-def other_settings(stage: Stage, **changed: str) -> None:
-    settings = {"key": "demo", "store_id": "demo-shop", "list_id": "a1b2c3d4e5", "profile": "reference"} | changed
-    file = stage.folder / "stores.yaml"
-    file.write_text("stores:\n  - " + "\n    ".join(f"{name}: {value}" for name, value in settings.items()))
-    stage.monkeypatch.setenv("STORES_FILE", str(file))
-
-
 def unknown_setting(stage: Stage) -> None:
-    other_settings(stage, batch_size="7")
+    stage.configure(batch_size=7)
 
 
 def unknown_audience(stage: Stage) -> None:
-    other_settings(stage, list_id="ffff000000")
+    stage.configure(list_id="ffff000000")
 
 
 @pytest.mark.parametrize(
@@ -164,27 +197,6 @@ def test_a_window_must_not_end_before_it_begins(stage: Stage) -> None:
         push.begin("demo", stage.context(since="2026-11-02T00:00:00+00:00", until="2026-11-01T00:00:00+00:00"))
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("airflow_database")
-class TestStore:
-    def test_filling_it_makes_no_automation_write_to_customers(self, stage: Stage) -> None:
-        run_dag()
-        assert stage.mails() == 0
-        assert stage.store()["is_syncing"] is False
-
-    def test_a_flag_that_a_dead_run_left_behind_is_cleared(self, stage: Stage) -> None:
-        run_dag()
-        stage.write("/ecommerce/stores/demo-shop", {"is_syncing": True})
-        run_dag()
-        assert stage.store()["is_syncing"] is False
-
-    def test_it_follows_the_shop(self, stage: Stage) -> None:
-        run_dag()
-        stage.query("UPDATE shop SET name = 'Renamed', phone = '+1 555 0100'")
-        run_dag()
-        assert (stage.store()["name"], stage.store()["phone"]) == ("Renamed", "+1 555 0100")
-
-
 def test_a_store_of_another_integration_is_left_alone(stage: Stage) -> None:
     from mailchimp_airflow import push
 
@@ -214,25 +226,3 @@ class TestNothingIsLost:
         stage.query("ALTER TABLE pictures RENAME TO product_images")
         run_dag()
         assert stage.held()["products"] == 509
-
-    def test_entities_that_were_not_chosen_are_still_owed(self, stage: Stage) -> None:
-        run_dag(entities=["customers"], mode="full")
-        assert stage.query("SELECT entity FROM mailchimp.watermark") == [("customers",)]
-        run_dag()
-        assert stage.held()["orders"] > 1_900
-
-    def test_a_window_that_ends_in_the_future_covers_what_is_there_now(self, stage: Stage) -> None:
-        run_dag(until="2090-01-01T00:00:00+00:00")
-        assert stage.query("SELECT count(*) FROM mailchimp.watermark WHERE acknowledged_until > now()") == [(0,)]
-        stage.query("UPDATE products SET title = title || '!' WHERE product_id = 26081")
-        before = stage.operations()
-        run_dag()
-        assert stage.operations() == before + 1
-
-    def test_a_store_that_vanished_at_mailchimp_is_filled_again(self, stage: Stage) -> None:
-        run_dag()
-        held = stage.held()
-        stage.write("/ecommerce/stores/demo-shop", {}, method="DELETE")
-        run_dag()
-        assert stage.held() == held
-        assert stage.mails() == 0

@@ -13,6 +13,12 @@ isolate_airflow()
 from tests.include.mailchimp.scripted_server import ScriptedServer  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def no_login_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked for the datacentre of a token unless a test says whom."""
+    monkeypatch.setattr("mailchimp_airflow.hooks.oauth.METADATA_URL", "http://127.0.0.1:1/oauth2/metadata")
+
+
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
     server = ScriptedServer()

@@ -166,7 +166,7 @@ def test_the_deadline_ends_the_wait_also_while_mailchimp_is_down(server: Scripte
         assert events_of(trigger_for("a", poll_interval=0.06, max_poll_interval=30, deadline=deadline)) == [
             {"status": "timeout"}
         ]
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 15  # the next look would come after 30 s
 
 
 def test_a_deadline_in_the_past_still_asks_once(server: ScriptedServer) -> None:
@@ -182,7 +182,7 @@ def test_an_unusable_deadline_fails_in_the_operator(deadline: str) -> None:
 
 
 def test_the_event_loop_is_never_blocked(server: ScriptedServer) -> None:
-    server.say(Reply(delay=0.3, body=listing(a="finished").body))
+    server.say(Reply(delay=2, body=listing(a="finished").body))
     longest = 0.0
 
     async def tick() -> None:
@@ -200,7 +200,7 @@ def test_the_event_loop_is_never_blocked(server: ScriptedServer) -> None:
         ticking.cancel()
 
     asyncio.run(both())
-    assert longest < 0.25
+    assert longest < 1.5
 
 
 def test_the_interval_grows_to_its_limit(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,8 +259,8 @@ def test_a_task_pauses_before_it_waits_for_batches_just_reported_finished(
     """Their results cannot be had yet; a trigger that fires at once would send the task round in circles."""
     progress = Progress(waiting_for=waiting_for, conn_id="mailchimp", patience=timedelta(hours=1))
     monkeypatch.setattr("mailchimp_airflow.push.push_slice", lambda *_: progress)
-    part = {"number": 0, "records": 10}
-    operator = MailchimpPushOperator(task_id="push", store_key="demo", entity="orders", run_ref=1, part=part)
+    part = {"entity": "orders", "number": 0, "records": 10}
+    operator = MailchimpPushOperator(task_id="push", store_key="demo", phase="orders", run_ref=1, part=part)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute_complete(cast("Any", {}), event)
     trigger = deferred.value.trigger

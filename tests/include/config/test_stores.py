@@ -34,7 +34,11 @@ def test_the_shipped_file_holds_the_demo_store_with_defaults(monkeypatch: pytest
     settings = load_stores()
     assert settings.state_schema == "mailchimp"
     assert settings.store("demo") == StoreSettings(
-        key="demo", store_id="demo-shop", list_id="a1b2c3d4e5", profile="reference"
+        key="demo",
+        store_id="demo-shop",
+        list_id="a1b2c3d4e5",
+        profile="reference",
+        checkout_url_template="https://completejourney-shop.dev/checkout/{checkout_token}",
     )
 
 

@@ -13,7 +13,13 @@ from include.demo.scale import SCALES
 from include.embedded_postgres import EmbeddedPostgres
 
 #: What extraction calls the entity → the shop's table and its key.
-STAMPED = {"customers": "customer_id", "products": "product_id", "orders": "order_id", "carts": "cart_id"}
+STAMPED = {
+    "customers": ("customers", "customer_id"),
+    "products": ("products", "product_id"),
+    "orders": ("orders", "order_id"),
+    "carts": ("carts", "cart_id"),
+    "promo_rules": ("coupons", "coupon_id"),
+}
 
 
 @contextmanager
@@ -33,8 +39,8 @@ def sample_shop(postgres: EmbeddedPostgres) -> Iterator[Engine]:
 def stamps(connection: Connection) -> dict[tuple[str, str], object]:
     """`updated_at` of every record that has one, by entity and id."""
     return {
-        (table, str(key)): updated_at
-        for table, column in STAMPED.items()
+        (entity, str(key)): updated_at
+        for entity, (table, column) in STAMPED.items()
         for key, updated_at in connection.execute(text(f"SELECT {column}, updated_at FROM {table}"))
     }
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ from tests.include.demo.sample import sample_shop
 
 SMALL = SCALES["small"]
 TABLES = (
-    "shop customers addresses newsletter_consents categories products variants product_images coupons carts "
-    "cart_lines orders order_lines order_promotions"
+    "shop customers addresses newsletter_consents newsletter_groups categories products variants product_images "
+    "coupons coupon_codes carts cart_lines orders order_lines order_promotions deleted_records"
 ).split()
 
 
@@ -68,6 +69,22 @@ def test_two_loads_are_equal_and_a_reset_replaces(shop: Engine, database: Engine
         load_shop(database, SMALL)
     load_shop(database, SMALL, reset=True)
     assert _digests(database) == _digests(shop)
+
+
+def test_a_sample_shop_of_an_earlier_version_is_replaced(database: Engine) -> None:
+    load_shop(database, SMALL, orders=300)
+    with database.begin() as connection:
+        connection.execute(
+            text(
+                "DROP TABLE coupon_codes, newsletter_groups, deleted_records; DROP FUNCTION note_deletion CASCADE;"
+                "ALTER FUNCTION touch_purchases_of_changed_emails RENAME TO touch_orders_of_changed_emails"
+            )
+        )
+    load_shop(database, SMALL, orders=300, reset=True)
+    with database.connect() as connection:
+        assert _column(connection, "SELECT count(*) FROM coupon_codes")[0] > 200
+        former = "SELECT count(*) FROM pg_proc WHERE proname = 'touch_orders_of_changed_emails'"
+        assert _column(connection, former) == [0]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +166,18 @@ def test_customers_have_one_address_each_that_nobody_owns(connection: Connection
         "FROM orders WHERE shipping_address_id IS NULL",
         "FROM orders WHERE cart_id IS NOT NULL",
         "FROM carts WHERE is_open",
+        "FROM carts WHERE is_open AND updated_at > now() - interval '7 days'",
+        "FROM carts WHERE is_open AND updated_at < now() - interval '30 days'",
+        "FROM carts WHERE is_open AND cart_id NOT IN (SELECT cart_id FROM cart_lines)",
+        "FROM carts JOIN orders USING (cart_id) WHERE NOT is_open",
+        "FROM coupons WHERE ends_at < '2026-11-01'",
+        "FROM coupons WHERE ends_at > '2026-11-02'",
+        "FROM coupons WHERE NOT is_enabled",
+        "FROM coupons WHERE minimum_order_total IS NOT NULL",
+        "FROM coupons WHERE first_order_only",
+        "FROM coupon_codes WHERE NOT is_enabled",
+        "FROM coupon_codes JOIN order_promotions USING (code)",
+        "FROM newsletter_groups",
         *(f"FROM orders WHERE status = '{name}'" for name in ("pending", "paid", "shipped", "cancelled", "refunded")),
     ],
 )
@@ -161,10 +190,62 @@ def test_deleted_products_are_in_no_order(connection: Connection) -> None:
     assert _column(connection, sold) == []
 
 
+def test_coupons_are_of_every_kind_and_have_codes(connection: Connection) -> None:
+    kinds = connection.execute(text("SELECT DISTINCT type, target FROM coupons")).all()
+    assert len(kinds) == 6
+    codes = _column(
+        connection, "SELECT count(code_id) FROM coupons LEFT JOIN coupon_codes USING (coupon_id) GROUP BY coupon_id"
+    )
+    assert len(codes) == 40
+    assert set(codes) == {1, 2, 3, 200}
+    other = "SELECT count(*) FROM coupons WHERE minimum_order_total IS NOT NULL OR first_order_only"
+    assert _column(connection, other) == [3]
+
+
+def test_coupons_are_worth_something_that_mailchimp_can_express(connection: Connection) -> None:
+    wrong = (
+        "SELECT coupon_id FROM coupons WHERE amount < 0 OR type = 'percentage' AND amount > 100 "
+        "OR ends_at <= starts_at OR amount = 0 AND (type, target) <> ('fixed', 'shipping') "
+        "OR length(description) > 255 OR octet_length(title) > 100"
+    )
+    assert _column(connection, wrong) == []
+    assert _column(connection, "SELECT amount FROM coupons WHERE description LIKE 'Welcome%'") == [Decimal("10.00")]
+
+
+def test_carts_are_worth_what_their_lines_are(connection: Connection) -> None:
+    off = (
+        "SELECT cart_id FROM carts LEFT JOIN cart_lines USING (cart_id) GROUP BY carts.cart_id "
+        "HAVING order_total <> coalesce(sum(quantity * price), 0)"
+    )
+    assert _column(connection, off) == []
+    assert _column(connection, "SELECT cart_id FROM cart_lines WHERE quantity < 1") == []
+    gone = "SELECT cart_id FROM cart_lines JOIN products USING (product_id) WHERE deleted_at IS NOT NULL"
+    assert _column(connection, gone) == []
+
+
+def test_recent_carts_follow_the_day_of_the_load(database: Engine) -> None:
+    load_shop(database, SMALL, orders=300, today=date(2031, 5, 10))
+    with database.connect() as connection:
+        newest = _column(connection, "SELECT max(updated_at) FROM carts")[0]
+    assert datetime(2031, 5, 5, tzinfo=UTC) < newest < datetime(2031, 5, 10, tzinfo=UTC)
+
+
+def test_groups_are_chosen_by_people_who_once_opted_in(connection: Connection) -> None:
+    others = (
+        "SELECT customer_id FROM newsletter_groups EXCEPT SELECT customer_id FROM newsletter_consents WHERE opted_in"
+    )
+    assert _column(connection, others) == []
+    assert sorted(_column(connection, "SELECT DISTINCT group_name FROM newsletter_groups")) == [
+        "Recipes",
+        "Weekly offers",
+    ]
+
+
 def test_nothing_happens_after_the_end(connection: Connection) -> None:
     end = datetime(2026, 11, 1, tzinfo=UTC)
-    for table in ("customers", "products", "orders", "carts"):
+    for table in ("customers", "products", "orders", "coupons"):
         assert _column(connection, f"SELECT max(updated_at) FROM {table}")[0] <= end
+    assert _column(connection, "SELECT max(updated_at) < now() - interval '15 minutes' FROM carts") == [True]
     assert _column(connection, "SELECT count(*) FROM orders WHERE updated_at < placed_at") == [0]
 
 

@@ -28,6 +28,7 @@ DOCUMENT = Document(
         Time("at", "at"),
         Boolean("flag", "flag"),
         Object("nested", (Text("note", "note"), Object("deeper", (Integer("quantity", "quantity"),)))),
+        Object("fixed", (Text("note", "note", clears=False), Time("until", "at", clears=True))),
         Children("lines", "lines", LINE),
     ),
 )
@@ -102,6 +103,35 @@ def test_embedded_text_stands_in_a_json_string(records: list[dict[str, Any]]) ->
     data = rows(records)
     plain = encode(DOCUMENT, data).to_pylist()
     assert [json.loads(f'"{text}"') for text in encode(DOCUMENT, data, embedded=True).to_pylist()] == plain
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(RECORDS, max_size=6), st.booleans())
+def test_an_emptying_document_equals_the_plain_encoders(records: list[dict[str, Any]], embedded: bool) -> None:
+    data = rows(records)
+    texts = encode(DOCUMENT, data, clear=True, embedded=embedded).to_pylist()
+    plain = [json.loads(f'"{text}"') for text in texts] if embedded else texts
+    assert [parsed(text) for text in plain] == to_dicts(DOCUMENT, data, clear=True)
+
+
+def test_what_has_an_empty_form_is_emptied_and_the_rest_left_out() -> None:
+    [text] = encode(DOCUMENT, rows([{"note": "", "lines": [{"line_id": "1"}]}, {"id": "2"}]), clear=True).to_pylist()[
+        :1
+    ]
+    assert parsed(text) == {
+        "note": "",
+        "id": "",
+        "total": 0,
+        "nested": {"note": ""},
+        "fixed": {"until": ""},
+        "lines": [{"id": "1", "tags": []}],
+    }
+
+
+def test_an_emptying_document_says_the_same_of_what_is_there() -> None:
+    record = {"note": "n", "id": "1", "total": Decimal("1.50"), "digits": 2, "at": datetime(2026, 11, 21, tzinfo=UTC)}
+    record |= {"flag": False, "quantity": 3, "lines": [{"line_id": "1", "quantity": 1, "tags": ["new"]}]}
+    assert encode(DOCUMENT, rows([record]), clear=True) == encode(DOCUMENT, rows([record]))
 
 
 def test_a_sliced_column_is_read_from_its_offset() -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Engine, text
+import pandas as pd
+from sqlalchemy import Connection, Engine, text
 
+from include.extract.contract import CONTRACT
+from include.extract.slices import Extractor, Window
+from include.shops.profile import CheckedProfile, Profile, check_profile
+
+EVERYTHING = Window(None, datetime(2030, 1, 1, tzinfo=UTC))
 PROFILES = Path(__file__).parent / "profiles"
 
 TABLES = """
@@ -45,3 +52,35 @@ def add_wares(database: Engine, numbers: range, changed: str = "2026-01-01 12:00
             text("INSERT INTO wares (id, changed, title, price) VALUES (CAST(:id AS uuid), :changed, :title, 1.5)"),
             [{"id": ware_id(number), "changed": changed, "title": f"Ware {number}"} for number in numbers],
         )
+
+
+def run(database: Engine, statement: str, **values: object) -> None:
+    """Change the shop."""
+    with database.begin() as connection:
+        connection.execute(text(statement), values)
+
+
+def checked_with(bazaar: CheckedProfile, connection: Connection, **sql: str) -> CheckedProfile:
+    """The bazaar's profile with other SQL for some extracts."""
+    profile = bazaar.profile
+    changed = Profile(profile.name, profile.timezone, profile.statuses, {**profile.sql, **sql})
+    return check_profile(changed, connection)
+
+
+def read_all(extractor: Extractor, extract: str, window: Window, slice_records: int, limit: int) -> pd.DataFrame:
+    """All rows of a window, the way a push reads them: slice by slice, chunk by chunk."""
+    key = CONTRACT[extract].key
+    assert key is not None
+    frames = []
+    for part in extractor.plan(extract, window, slice_records):
+        after: str | None = None
+        records = 0
+        while True:
+            frame = extractor.read_range(extract, after, part.last_key, limit, window, first=part.first_key)
+            frames.append(frame)
+            records += len(frame)
+            if len(frame) < limit:
+                break
+            after = frame[key].iloc[-1]
+        assert records == part.records
+    return pd.concat(frames, ignore_index=True) if frames else extractor.read_ids(extract, [])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -14,52 +13,8 @@ from sqlalchemy import Connection, Engine, text
 from include.extract.contract import ARROW_TYPES, CONTRACT
 from include.extract.frames import ExtractFailed
 from include.extract.slices import Extractor, SliceBounds, Window
-from include.shops.profile import CheckedProfile, Profile, check_profile, load_profile
-from tests.include.extract.bazaar import PROFILES, add_wares, create, ware_id
-
-EVERYTHING = Window(None, datetime(2030, 1, 1, tzinfo=UTC))
-
-
-@pytest.fixture
-def shop(database: Engine) -> Engine:
-    create(database)
-    return database
-
-
-@pytest.fixture
-def bazaar(shop: Engine) -> CheckedProfile:
-    with shop.connect() as connection:
-        return check_profile(load_profile("bazaar", PROFILES), connection)
-
-
-@pytest.fixture
-def connection(shop: Engine) -> Iterator[Connection]:
-    with shop.connect() as connection:
-        yield connection
-
-
-def run(shop: Engine, statement: str, **values: object) -> None:
-    with shop.begin() as connection:
-        connection.execute(text(statement), values)
-
-
-def read_all(extractor: Extractor, extract: str, window: Window, slice_records: int, limit: int) -> pd.DataFrame:
-    """All rows of a window, the way a push reads them: slice by slice, chunk by chunk."""
-    key = CONTRACT[extract].key
-    assert key is not None
-    frames = []
-    for part in extractor.plan(extract, window, slice_records):
-        after: str | None = None
-        records = 0
-        while True:
-            frame = extractor.read_range(extract, after, part.last_key, limit, window, first=part.first_key)
-            frames.append(frame)
-            records += len(frame)
-            if len(frame) < limit:
-                break
-            after = frame[key].iloc[-1]
-        assert records == part.records
-    return pd.concat(frames, ignore_index=True) if frames else extractor.read_ids(extract, [])
+from include.shops.profile import CheckedProfile
+from tests.include.extract.bazaar import EVERYTHING, add_wares, checked_with, read_all, run, ware_id
 
 
 def assert_types(frame: pd.DataFrame, extract: str) -> None:
@@ -276,12 +231,6 @@ def test_store(bazaar: CheckedProfile, connection: Connection) -> None:
     assert store["currency_code"] == "EUR"
     assert store["domain"] is None
     assert set(store) == {column.name for column in CONTRACT["store"].columns}
-
-
-def checked_with(bazaar: CheckedProfile, connection: Connection, **sql: str) -> CheckedProfile:
-    profile = bazaar.profile
-    changed = Profile(profile.name, profile.timezone, profile.statuses, {**profile.sql, **sql})
-    return check_profile(changed, connection)
 
 
 @pytest.mark.parametrize(("count", "told"), [(0, "no row"), (2, "more than one row")])

@@ -12,10 +12,10 @@ from sqlalchemy import Engine, text
 
 from include.config.stores import StoreSettings
 from include.extract.slices import Extractor, Window
-from include.load.push import Done, SlicePush, Waiting
+from include.load.push import SlicePush
+from include.load.slice_step import Done, Waiting
 from include.mailchimp.batches import BatchStatus
 from include.mailchimp.client import MailchimpClient
-from include.mailchimp.retry import RetryPolicy
 from include.sandbox.server import SandboxServer
 from include.shops.profile import CheckedProfile, OrderStatus, Profile, check_profile
 from include.state.database import SliceKey, StateDatabase
@@ -25,6 +25,7 @@ from include.state.slices import save_slices
 from include.state.stores import StoreRef, register_store
 from include.transform.entities import ENTITIES
 from include.transform.records import BuildContext
+from tests.pipeline import QUICK, Died, wait_for_batches
 
 TABLES = """
 CREATE TABLE shop_products (id bigint PRIMARY KEY, title text, updated_at timestamptz NOT NULL DEFAULT now());
@@ -45,7 +46,6 @@ SQL = {
                              total AS price FROM shop_orders""",
 }
 PROFILE = Profile("tiny", None, {"paid": OrderStatus("paid", None, completed=True)}, SQL)
-QUICK = RetryPolicy(attempts=3, total_seconds=2, first_wait_seconds=0.01, longest_wait_seconds=0.02)
 SETTINGS: dict[str, Any] = {
     "key": "demo",
     "store_id": "demo-shop",
@@ -53,10 +53,6 @@ SETTINGS: dict[str, Any] = {
     "profile": "tiny",
     "batch_operations": 10,
 }
-
-
-class Died(BaseException):
-    """The worker is killed here; not an Exception, so that no handler of ours sees it."""
 
 
 class MortalClient(MailchimpClient):
@@ -72,6 +68,19 @@ class MortalClient(MailchimpClient):
         if self.after_post:
             self.after_post()
         return status
+
+
+def die_at(nth: int) -> Callable[[], None]:
+    """What dies when it is called for the n-th time."""
+    calls = 0
+
+    def die() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == nth:
+            raise Died
+
+    return die
 
 
 @dataclass
@@ -131,12 +140,13 @@ class TinyShop:
         with self.state.begin() as connection:
             return register_store(connection, self.settings, "account-1")
 
-    def begin(self, since: datetime | None = None) -> Run:
+    def begin(self, since: datetime | None = None, *, quiet: bool = True) -> Run:
         self.runs += 1
         with self.state.begin() as connection:
             until = connection.execute(text("SELECT now() + interval '1 hour'")).scalar_one()
             name = f"run-{self.runs}"
-            return start_run(connection, self.store().store_ref, "push", name, "manual", "full", since, until)
+            store_ref = self.store().store_ref
+            return start_run(connection, store_ref, "push", name, "manual", "full", since, until, quiet=quiet)
 
     def plan(self, run: Run, entity: str, slice_records: int = 1000) -> list[SliceKey]:
         with self.engine.connect() as connection:
@@ -163,7 +173,8 @@ class TinyShop:
 
     def finish(self, key: SliceKey, client: MailchimpClient | None = None, **more: Any) -> dict[str, int]:
         """Step until the slice is done, each time with a new object, as resumed tasks do."""
-        for _ in range(60):
+        deadline = datetime.now(UTC) + timedelta(seconds=60)
+        while datetime.now(UTC) < deadline:
             result = self.push(key, client, **more).step()
             if isinstance(result, Done):
                 return result.counts
@@ -172,12 +183,7 @@ class TinyShop:
 
     def wait(self, waiting: Waiting) -> None:
         """Wait for the batches, as the trigger does."""
-        deadline = datetime.now(UTC) + timedelta(seconds=20)
-        for batch_id in waiting.batch_ids:
-            while batch_id in self.sandbox.state.batches.batches:
-                if self.sandbox.state.batches.batches[batch_id].status == "finished":
-                    break
-                assert datetime.now(UTC) < deadline, f"batch {batch_id} does not end"
+        wait_for_batches(self.sandbox, waiting)
 
     def run(self, *entities: str, since: datetime | None = None) -> dict[str, dict[str, int]]:
         """A whole run; counts per entity, summed over slices."""

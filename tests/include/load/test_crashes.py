@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,7 +17,7 @@ from include.load.settle import recover
 from include.mailchimp.errors import ArchiveTruncated, BatchReplyLost
 from include.state import settlement
 from include.state.database import SliceKey
-from tests.include.load.shop import Died, MortalClient, TinyShop
+from tests.include.load.shop import Died, MortalClient, TinyShop, die_at
 
 RECORDS = 35
 
@@ -28,18 +27,6 @@ def key(shop: TinyShop) -> SliceKey:
     shop.add_products(1, RECORDS)
     (only,) = shop.plan(shop.begin(), "products")
     return only
-
-
-def die_at(nth: int) -> Callable[[], None]:
-    calls = 0
-
-    def die() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == nth:
-            raise Died
-
-    return die
 
 
 def assert_all_arrived(shop: TinyShop) -> None:
@@ -92,7 +79,8 @@ def test_a_killed_process_gives_up_its_slice(shop: TinyShop, key: SliceKey) -> N
         shop.engine = create_engine(sys.argv[1]); shop.state = StateDatabase(shop.engine)
         from include.shops.profile import check_profile
         from include.config.stores import StoreSettings
-        from tests.include.load.shop import PROFILE, QUICK, SETTINGS, MortalClient
+        from tests.include.load.shop import PROFILE, SETTINGS, MortalClient
+        from tests.pipeline import QUICK
         import requests
         session = requests.Session(); session.auth = ("any", sys.argv[3])
         shop.settings = StoreSettings(**SETTINGS)
@@ -196,7 +184,7 @@ def test_a_failure_to_count_calls_hides_nothing(
     def break_down(*_: object, **__: object) -> None:
         raise OperationalError("UPDATE run", {}, Exception("server closed the connection"))
 
-    monkeypatch.setattr("include.load.push.add_run_metrics", break_down)
+    monkeypatch.setattr("include.load.slice_step.add_run_metrics", break_down)
     client = shop.new_client()
     client.before_post = die_at(1)
     with pytest.raises(Died):

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.load.operations import batch_body, methods_for, operation_sizes, split
+from include.config.stores import StoreSettings
+from include.load.operations import Endpoint, batch_body, deletions, methods_for, operation_sizes, split
+from include.state.stores import OrderVerb
+from include.transform.entities import ENTITIES
 
 TOKEN = "0123456789abcdef"
-ORDERS = "/ecommerce/stores/demo-shop/orders"
+SETTINGS = StoreSettings(key="demo", store_id="demo-shop", list_id="a1b2c3d4e5", profile="reference")
+STORE = "/ecommerce/stores/demo-shop"
+ORDERS = Endpoint(f"{STORE}/orders")
+CODES = Endpoint(f"{STORE}/promo-rules/{{parent}}/promo-codes")
 
 
 def embedded(document: object) -> str:
@@ -25,9 +33,9 @@ def test_a_batch_is_a_list_of_objects_with_text_bodies() -> None:
     body = batch_body(TOKEN, ["PUT", "PATCH", "POST"], ORDERS, ids, bodies)
     operations = json.loads(body)
     assert [(one["method"], one["path"], one["operation_id"]) for one in operations] == [
-        ("PUT", f"{ORDERS}/1", f"{TOKEN}-0"),
-        ("PATCH", f"{ORDERS}/a%20b%2F%C3%BC", f"{TOKEN}-1"),
-        ("POST", ORDERS, f"{TOKEN}-2"),
+        ("PUT", f"{STORE}/orders/1", f"{TOKEN}-0"),
+        ("PATCH", f"{STORE}/orders/a%20b%2F%C3%BC", f"{TOKEN}-1"),
+        ("POST", f"{STORE}/orders", f"{TOKEN}-2"),
     ]
     assert [json.loads(one["body"]) for one in operations] == documents
 
@@ -35,7 +43,7 @@ def test_a_batch_is_a_list_of_objects_with_text_bodies() -> None:
 def test_arrays_with_an_offset_are_rendered_from_their_own_rows() -> None:
     ids, bodies = pa.array(["1", "2", "3"]), pa.array(["a", "b", "c"])
     operations = json.loads(batch_body(TOKEN, ["PUT"], ORDERS, ids.slice(1, 1), bodies.slice(1, 1)))
-    assert (operations[0]["path"], operations[0]["body"]) == (f"{ORDERS}/2", "b")
+    assert (operations[0]["path"], operations[0]["body"]) == (f"{STORE}/orders/2", "b")
 
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.text(max_size=50)), min_size=1, max_size=40))
@@ -59,7 +67,61 @@ def test_batches_are_consecutive_and_within_both_limits(sizes: list[int], operat
         assert sum(sizes[start:end]) <= size
 
 
-def test_methods() -> None:
-    assert methods_for("products", "post_patch", [True, False]) == ["PUT", "PUT"]
-    assert methods_for("orders", None, [True, False]) == ["PUT", "PUT"]
-    assert methods_for("orders", "post_patch", [True, False]) == ["PATCH", "POST"]
+def test_a_nested_record_is_addressed_through_its_parent() -> None:
+    """Ids of nested records are "<parent's>/<own>", each percent-encoded already."""
+    ids = pa.array(["7/SAVE", "7/10%20%25", "a%2Fb/c%2Fd"])
+    operations = json.loads(batch_body(TOKEN, ["PATCH", "POST", "DELETE"], CODES, ids, pa.array(["", "", ""])))
+    assert [one["path"] for one in operations] == [
+        f"{STORE}/promo-rules/7/promo-codes/SAVE",
+        f"{STORE}/promo-rules/7/promo-codes",
+        f"{STORE}/promo-rules/a%2Fb/promo-codes/c%2Fd",
+    ]
+
+
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=60), st.text(max_size=60)), min_size=1, max_size=40))
+def test_sizes_of_nested_records_are_never_underestimated(records: list[tuple[str, str]]) -> None:
+    encoded = [tuple(quote(part.encode("utf-8", "ignore"), safe="") for part in parts) for parts in records]
+    ids = pa.array(["/".join(parts) for parts in encoded], pa.string())
+    bodies = pa.array([""] * len(records), pa.string())
+    body = batch_body(TOKEN, ["PATCH"] * len(records), CODES, ids, bodies)
+    assert len(body) <= operation_sizes(CODES, ids, bodies).sum() + 2
+
+
+@pytest.mark.parametrize(
+    ("entity", "path"),
+    [
+        ("products", f"{STORE}/products/1%202"),
+        ("members", "/lists/a1b2c3d4e5/members/1%202"),
+        ("promo_rules", f"{STORE}/promo-rules/1%202"),
+        ("carts", f"{STORE}/carts/1%202"),
+    ],
+)
+def test_each_entity_has_its_place_in_the_store(entity: str, path: str) -> None:
+    assert Endpoint.of(ENTITIES[entity], SETTINGS).path("1 2") == path
+
+
+def test_deletions_name_paths_and_have_no_body() -> None:
+    paths = [ORDERS.path("1"), ORDERS.path("a/b"), CODES.path("7/SAVE")]
+    assert json.loads(deletions(TOKEN, paths)) == [
+        {"method": "DELETE", "path": f"{STORE}/orders/1", "operation_id": f"{TOKEN}-0"},
+        {"method": "DELETE", "path": f"{STORE}/orders/a%2Fb", "operation_id": f"{TOKEN}-1"},
+        {"method": "DELETE", "path": f"{STORE}/promo-rules/7/promo-codes/SAVE", "operation_id": f"{TOKEN}-2"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entity", "verb", "methods"),
+    [
+        ("products", "post_patch", ["PUT", "PUT"]),
+        ("orders", None, ["PUT", "PUT"]),
+        ("orders", "post_patch", ["PATCH", "POST"]),
+        # There is no PUT for these (API reference, "Ecommerce carts", "Ecommerce promo rules", "… promo codes").
+        ("carts", "put", ["PATCH", "POST"]),
+        ("promo_rules", "put", ["PATCH", "POST"]),
+        ("promo_codes", None, ["PATCH", "POST"]),
+    ],
+)
+def test_a_record_that_mailchimp_holds_and_a_new_one_get_their_methods(
+    entity: str, verb: OrderVerb | None, methods: list[str]
+) -> None:
+    assert methods_for(ENTITIES[entity], verb, [True, False]) == methods

@@ -51,6 +51,26 @@ def problem(title: str, detail: str = "", errors: list[dict[str, str]] | None = 
             "orders",
             400,
             problem("Bad Request", "A campaign with the provided ID does not exist in the account for this list."),
+            Outcome.CAMPAIGN,
+        ),
+        # An opt-out of somebody the audience doesn't know, and the removal of a contact that is archived already.
+        ("PATCH", "members", 404, problem("Resource Not Found"), Outcome.OK),
+        ("DELETE", "members", 405, problem("Method Not Allowed"), Outcome.OK),
+        ("PATCH", "members", 400, problem("Member In Compliance State"), Outcome.COMPLIANCE),
+        ("PATCH", "carts", 404, problem("Resource Not Found"), Outcome.MISSING),
+        (
+            "POST",
+            "promo_rules",
+            400,
+            problem("Bad Request", "A promo rule for store with the id '7' already exists."),
+            Outcome.EXISTS,
+        ),
+        # The last line of a record can't be deleted: no repetition helps.
+        (
+            "DELETE",
+            "orders",
+            400,
+            problem("Bad Request", "In order to delete this line item, delete the parent resource."),
             Outcome.INVALID,
         ),
         # On a PUT this is about the e-mail address under another id, not about this record.

@@ -113,6 +113,7 @@ def test_every_truncation_is_noticed() -> None:
         pack(("a.json", b"\xff\xfe\x00")),
         pack(("a.json", b"[" * 100_000)),
     ],
+    ids=["an error page", "no archive", "nothing", "half a document", "no text", "too deep"],
 )
 def test_damage_is_reported_without_content(content: bytes) -> None:
     with pytest.raises(ArchiveTruncated) as caught:

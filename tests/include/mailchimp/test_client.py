@@ -46,7 +46,7 @@ def session() -> requests.Session:
 
 @pytest.fixture
 def client(server: ScriptedServer, session: requests.Session) -> MailchimpClient:
-    return MailchimpClient(session, server.base_url, throttle=Throttle(4), timeout=(1, 0.5), retry=QUICK)
+    return MailchimpClient(session, server.base_url, throttle=Throttle(4), timeout=(5, 1), retry=QUICK)
 
 
 def unused_port() -> int:
@@ -75,7 +75,7 @@ def test_ping(client: MailchimpClient, server: ScriptedServer) -> None:
         html_reply(400, "<H1>Bad Request</H1>"),
         Reply(drop=True),
         Reply(body=b'{"half', cut=50),
-        Reply(delay=0.7),
+        Reply(delay=1.3),
     ],
     ids=["429", "429 empty", "403 page", "503 page", "502", "500", "400 page", "hang-up", "cut", "slow"],
 )
@@ -102,7 +102,7 @@ def test_a_post_is_repeated_when_refused_before_processing(
         (problem_reply(500, "Internal Server Error"), errors.ServerError),
         (html_reply(502), errors.ServerError),
         (Reply(drop=True), errors.ConnectionFailed),
-        (Reply(delay=0.7), errors.ConnectionFailed),
+        (Reply(delay=1.3), errors.ConnectionFailed),
     ],
 )
 def test_a_post_whose_fate_is_unknown_is_not_repeated(
@@ -152,7 +152,7 @@ def test_total_time_is_bounded(server: ScriptedServer, session: requests.Session
     started = time.monotonic()
     with pytest.raises(errors.Throttled):
         MailchimpClient(session, server.base_url, retry=patient).get("/ping")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 20  # a thousand attempts take 100 s
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
@@ -185,7 +185,7 @@ def test_204_gives_nothing_and_booleans_are_lower_case(client: MailchimpClient, 
 
 
 def test_at_most_the_allowed_number_in_flight(server: ScriptedServer, session: requests.Session) -> None:
-    server.say(Reply(delay=0.05))
+    server.say(Reply(delay=0.3))
     client = MailchimpClient(session, server.base_url, throttle=Throttle(3), retry=QUICK)
     threads = [threading.Thread(target=client.get, args=("/ping",)) for _ in range(9)]
     for thread in threads:
@@ -256,7 +256,7 @@ def test_create_batch_sends_the_text_as_it_is(client: MailchimpClient, server: S
     "failure",
     [
         Reply(drop=True),
-        Reply(delay=0.7),
+        Reply(delay=1.3),
         Reply(body=b'{"id":', cut=40),
         html_reply(504),
         problem_reply(500, "Internal Server Error"),

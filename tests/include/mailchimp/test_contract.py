@@ -6,7 +6,26 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from include.mailchimp.contract import Batch, Customer, Order, OrderPatch, Product, RequestBody, StoreCreate
+from include.mailchimp.contract import (
+    Batch,
+    Cart,
+    CartPatch,
+    Customer,
+    Member,
+    MemberPatch,
+    MemberPut,
+    MergeField,
+    Order,
+    OrderPatch,
+    Product,
+    PromoCode,
+    PromoRule,
+    PromoRulePatch,
+    RequestBody,
+    SegmentChanges,
+    StoreCreate,
+    Tags,
+)
 
 ORDER: dict[str, Any] = {
     "id": "1",
@@ -28,6 +47,34 @@ PRODUCT: dict[str, Any] = {
 CUSTOMER: dict[str, Any] = {"id": "c1", "email_address": "ada@kauf-demo.shop", "opt_in_status": False}
 STORE: dict[str, Any] = {"id": "demo", "list_id": "a1", "name": "Demo", "currency_code": "EUR"}
 LINE = ORDER["lines"][0]
+CART: dict[str, Any] = {
+    "id": "k1",
+    "customer": {"id": "c1"},
+    "checkout_url": "https://kauf-demo.shop/cart/k1",
+    "currency_code": "EUR",
+    "order_total": 10,
+    "lines": [LINE],
+}
+RULE: dict[str, Any] = {
+    "title": "Summer",
+    "description": "15 % off",
+    "starts_at": "2026-11-20T10:00:00+00:00",
+    "ends_at": "",
+    "type": "percentage",
+    "target": "total",
+    "amount": 0.15,
+    "id": "r1",
+}
+CODE: dict[str, Any] = {"code": "SUMMER", "redemption_url": "https://kauf-demo.shop/?code=SUMMER", "id": "k1"}
+MEMBER: dict[str, Any] = {
+    "merge_fields": {"FNAME": "Ada", "LTV": 7, "ADDRESS": {"addr1": "Street 1", "city": "Berlin"}},
+    "interests": {"9143cf3bd1": True},
+    "language": "de",
+    "ip_opt": "203.0.113.7",
+    "timestamp_opt": "2026-11-20T10:00:00+00:00",
+    "email_address": "ada@kauf-demo.shop",
+    "status_if_new": "subscribed",
+}
 
 
 def violations(model: type[RequestBody], body: Any) -> list[tuple[str, str]]:
@@ -37,7 +84,18 @@ def violations(model: type[RequestBody], body: Any) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("model", "body"), [(Order, ORDER), (Product, PRODUCT), (Customer, CUSTOMER), (StoreCreate, STORE)]
+    ("model", "body"),
+    [
+        (Order, ORDER),
+        (Product, PRODUCT),
+        (Customer, CUSTOMER),
+        (StoreCreate, STORE),
+        (Cart, CART),
+        (PromoRule, RULE),
+        (PromoCode, CODE),
+        (MemberPut, MEMBER),
+        (MemberPatch, {"status": "unsubscribed"}),
+    ],
 )
 def test_the_documented_form_is_valid_and_kept(model: type[RequestBody], body: dict[str, Any]) -> None:
     document = model.model_validate_json(json.dumps(body | {"undocumented": None}))
@@ -89,6 +147,27 @@ def test_an_order_is_refused(change: dict[str, Any], field: str, kind: str) -> N
         (Customer, CUSTOMER | {"opt_in_status": 0}, "opt_in_status", "bool_type"),
         (Customer, CUSTOMER | {"id": "x" * 51}, "id", "too_long"),
         (StoreCreate, STORE | {"name": ""}, "name", "string_too_short"),
+        (Cart, CART | {"lines": []}, "lines", "too_short"),
+        (Cart, CART | {"lines": [LINE, LINE]}, "lines", "repeated_cart_line"),
+        (Cart, CART | {"customer": {"id": "x" * 51}}, "customer.id", "too_long"),
+        (CartPatch, {"checkout_url": None}, "checkout_url", "string_type"),
+        (PromoRule, RULE | {"amount": 15}, "amount", "no_fraction"),
+        (PromoRule, RULE | {"amount": 0}, "amount", "no_amount"),
+        (PromoRule, RULE | {"amount": 0, "type": "fixed", "target": "total"}, "amount", "no_amount"),
+        (PromoRule, RULE | {"ends_at": RULE["starts_at"]}, "ends_at", "ends_too_early"),
+        (PromoRule, RULE | {"title": "ü" * 51}, "title", "too_many_bytes"),
+        (PromoRulePatch, {"description": "x" * 256}, "description", "string_too_long"),
+        (PromoRulePatch, {"starts_at": "2026-11-20"}, "starts_at", "instant"),
+        (PromoCode, CODE | {"redemption_url": ""}, "redemption_url", "string_too_short"),
+        (PromoCode, CODE | {"code": "x" * 51}, "code", "string_too_long"),
+        (MemberPut, MEMBER | {"status_if_new": "archived"}, "status_if_new", "literal_error"),
+        (MemberPut, MEMBER | {"merge_fields": {"FNAME": None}}, "merge_fields.FNAME", "any_of"),
+        (MemberPut, MEMBER | {"interests": {"a": "yes"}}, "interests.a", "bool_type"),
+        (MemberPatch, {"status": "transactional"}, "status", "literal_error"),
+        (Member, {"email_address": "ada@kauf-demo.shop"}, "status", "missing"),
+        (Tags, {"tags": [{"name": "vip", "status": "on"}]}, "tags.0.status", "literal_error"),
+        (MergeField, {"name": "Size", "tag": "size", "type": "text"}, "tag", "string_pattern_mismatch"),
+        (SegmentChanges, {"members_to_add": ["a@kauf-demo.shop"] * 501}, "members_to_add", "too_long"),
         (Batch, {"operations": {"0": {}}}, "operations", "list_type"),
         (Batch, {"operations": []}, "operations", "too_short"),
         (Batch, {"operations": [[]]}, "operations.0", "model_type"),
@@ -121,6 +200,20 @@ def test_missing_properties_are_named() -> None:
         ("currency_code", "missing"),
         ("order_total", "missing"),
     }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"starts_at": "", "ends_at": ""},
+        {"amount": 1},
+        {"amount": 0, "type": "fixed", "target": "shipping"},
+        {"amount": 250.5, "type": "fixed", "target": "per_item"},
+        {"title": "ü" * 50},
+    ],
+)
+def test_a_promo_rule_is_valid(change: dict[str, Any]) -> None:
+    PromoRule.model_validate_json(json.dumps(RULE | change))
 
 
 def test_a_patch_needs_nothing_but_is_checked_all_the_same() -> None:

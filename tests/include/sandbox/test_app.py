@@ -48,7 +48,7 @@ def test_a_given_key_is_the_only_one() -> None:
 
 
 def test_the_eleventh_simultaneous_request_is_throttled() -> None:
-    with SandboxServer.start(latency_seconds=0.3) as server, ThreadPoolExecutor(14) as pool:
+    with SandboxServer.start(latency_seconds=1) as server, ThreadPoolExecutor(14) as pool:
         auth = ("any", server.api_key)
         replies = list(pool.map(lambda _: requests.get(f"{server.url}/ping", auth=auth, timeout=10), range(14)))
         refused = [reply for reply in replies if reply.status_code == 429]

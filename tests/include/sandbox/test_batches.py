@@ -9,10 +9,14 @@ from urllib.parse import unquote
 import pytest
 import requests
 
+from include.sandbox.account import DEFAULT_LIST
+from include.sandbox.api import Reply
 from include.sandbox.batches import MAX_PENDING
 from include.sandbox.server import SandboxServer
 from tests.include.sandbox.conftest import CUSTOMER, ORDER, STORE, Api, add_store
 
+LIST = f"/lists/{DEFAULT_LIST}"
+RULE = {"id": "r1", "description": "15 % off", "amount": 0.15, "type": "percentage", "target": "total"}
 PING = {"method": "GET", "path": "/ping", "operation_id": "ping"}
 
 
@@ -73,7 +77,7 @@ def test_results_come_in_another_order_and_in_several_files(shop: Api) -> None:
 
 
 def test_phases_go_by_the_clock_and_one_batch_at_a_time() -> None:
-    with SandboxServer.start(batch_seconds=0.4) as server:
+    with SandboxServer.start(batch_seconds=2) as server:
         api = Api(server)
         first = api.ok("POST", "/batches", {"operations": [PING]})
         assert (first["status"], first["completed_at"], first["response_body_url"]) == ("pending", "", "")
@@ -107,10 +111,10 @@ def test_links_expire() -> None:
 
 
 def test_batches_expire() -> None:
-    with SandboxServer.start(batch_seconds=0, batch_retention_seconds=0.05) as server:
+    with SandboxServer.start(batch_seconds=0, batch_retention_seconds=1) as server:
         api = Api(server)
         batch = api.finished([PING])
-        time.sleep(0.06)
+        time.sleep(1.1)
         api.refused(404, "GET", f"/batches/{batch['id']}")
 
 
@@ -156,6 +160,48 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
         assert api.ok("GET", f"{STORE}/orders/late")["id"] == "late"
 
 
+def test_everything_of_an_audience_and_of_promotions_survives_a_restart(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"file": tmp_path / "sandbox.sqlite", "batch_seconds": 0}
+    with SandboxServer.start(**options) as server:
+        api = Api(server)
+        add_store(api)
+        api.ok("POST", f"{STORE}/carts", {**ORDER, "id": "k1"})
+        api.ok("POST", f"{STORE}/promo-rules", RULE)
+        api.ok("POST", f"{STORE}/promo-rules/r1/promo-codes", {"id": "k1", "code": "A", "redemption_url": "u"})
+        group = api.ok("POST", f"{LIST}/interest-categories", {"title": "News", "type": "hidden"})
+        interests = f"{LIST}/interest-categories/{group['id']}/interests"
+        chosen = api.ok("POST", interests, {"name": "Offers"})["id"]
+        member = {"email_address": "bo@kauf-demo.shop", "status": "subscribed", "interests": {chosen: True}}
+        api.ok("POST", f"{LIST}/members", {**member, "tags": ["vip"]})
+        gone = api.ok("POST", f"{LIST}/members", {"email_address": "gone@kauf-demo.shop", "status": "subscribed"})
+        api.ok("POST", f"{LIST}/members/{gone['id']}/actions/delete-permanent")
+        before, paths = api.own("state"), [LIST, interests, f"{LIST}/segments", f"{LIST}/members", f"{STORE}/carts"]
+        shown = [api.ok("GET", path) for path in paths]
+    with SandboxServer.start(**options) as server:
+        api = Api(server)
+        assert api.own("state") == before
+        assert [api.ok("GET", path) for path in paths] == shown
+        refused = {"email_address": "gone@kauf-demo.shop", "status": "subscribed"}
+        assert "permanently deleted" in api.refused(400, "POST", f"{LIST}/members", refused)["detail"]
+        api.ok("DELETE", f"{STORE}/promo-rules/r1")
+        assert api.own("state")["stores"]["demo"]["counts"]["promo_codes"] == 0
+
+
+def test_single_operations_can_be_answered_otherwise(shop: Api) -> None:
+    refusals = iter([Reply(400, b'{"detail": "campaign"}', "fault")])
+
+    def fault(method: str, path: str) -> Reply | None:
+        return next(refusals, None) if (method, path) == ("PUT", f"{STORE}/orders/o2") else None
+
+    shop.server.state.operation_fault = fault
+    results = shop.results(shop.finished([put_order("o1"), put_order("o2")]))
+    assert {name: result["status_code"] for name, result in results.items()} == {"o1": 200, "o2": 400}
+    assert results["o2"]["response"] == '{"detail": "campaign"}'
+    assert shop.results(shop.finished([put_order("o2")]))["o2"]["status_code"] == 200
+    shop.server.state.fault = lambda method, path: Reply(503, b"busy", "fault")
+    assert shop.call("GET", "/ping").status_code == 503
+
+
 def test_equal_content_has_equal_digests() -> None:
     digests = []
     for seed in (1, 2):
@@ -170,3 +216,29 @@ def test_equal_content_has_equal_digests() -> None:
             api.ok("PATCH", f"{STORE}/orders/o1", {"order_total": 1})
             assert api.own("state")["stores"]["demo"]["digests"]["orders"] != digests[-1]["orders"]
     assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "record_id", "body", "more"),
+    [
+        ("orders", "o1", ORDER, {"tax_total": 0, "order_url": "", "promos": [], "shipping_address": {"city": ""}}),
+        ("orders", "o1", ORDER, {"lines": [{**ORDER["lines"][0], "discount": 0}], "campaign_id": ""}),
+        ("carts", "o1", ORDER, {"tax_total": 0, "checkout_url": ""}),
+        ("promo-rules", "r1", RULE, {"title": "", "starts_at": ""}),
+    ],
+)
+def test_an_empty_value_is_no_difference_but_another_value_is(
+    shop: Api, path: str, record_id: str, body: dict[str, Any], more: dict[str, Any]
+) -> None:
+    entity = path.replace("-", "_")
+
+    def digest() -> str:
+        return str(shop.own("state")["stores"]["demo"]["digests"][entity])
+
+    shop.ok("POST", f"{STORE}/{path}", body)
+    before = digest()
+    shop.ok("PATCH", f"{STORE}/{path}/{record_id}", more)
+    assert digest() == before
+    changed = {"enabled": False} if entity == "promo_rules" else {"order_total": 1}
+    shop.ok("PATCH", f"{STORE}/{path}/{record_id}", changed)
+    assert digest() != before

@@ -66,6 +66,14 @@ def test_opt_in_makes_members_and_lifts_transactional_ones(shop: Api) -> None:
     assert status(shop) == "subscribed"
 
 
+def test_a_member_keeps_the_names_it_has(shop: Api) -> None:
+    path = f"/lists/{DEFAULT_LIST}/members/{subscriber_hash(EMAIL)}"
+    member = {"email_address": EMAIL, "status": "transactional", "merge_fields": {"FNAME": "Bo", "LNAME": "Li"}}
+    shop.ok("PUT", path, member)
+    put(shop, "c2", opt_in_status=True, last_name="Lo")
+    assert shop.ok("GET", path)["full_name"] == "Bo Lo"
+
+
 @pytest.mark.parametrize("known", [one for one in STATUSES if one != "transactional"])
 def test_opt_in_never_overrides_a_status(shop: Api, known: str) -> None:
     set_status(shop.server.state.account, DEFAULT_LIST, EMAIL, known)

@@ -24,12 +24,15 @@ def command(*arguments: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_ready_serves_and_stops(number: signal.Signals) -> None:
-    process = command("--port", "0", "--list", "abc:Shop:double", "--api-key", "k", "--log-requests")
+    crowd = ("--crowd", "40", "--crowd-address", "c{number}@kauf-demo.shop", "--webhook-retry-seconds", "1")
+    process = command("--port", "0", "--list", "abc:Shop:double", "--api-key", "k", "--log-requests", *crowd)
     assert process.stdout is not None
     word, url = process.stdout.readline().split()
     assert (word, url.startswith("http://127.0.0.1:"), url.endswith("/3.0")) == ("READY", True, True)
     lists = requests.get(f"{url}/lists", auth=("any", "k"), timeout=10).json()["lists"]
     assert [(one["id"], one["name"], one["double_optin"]) for one in lists] == [("abc", "Shop", True)]
+    member = requests.get(f"{url}/lists/abc/members/c39@kauf-demo.shop", auth=("any", "k"), timeout=10)
+    assert member.status_code == 200
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0

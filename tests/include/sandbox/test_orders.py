@@ -83,6 +83,45 @@ def test_a_known_order_is_merged(shop: Api, verb: str) -> None:
     assert [(line["id"], line["quantity"]) for line in order["lines"]] == [("l1", 3), ("l2", 2)]
 
 
+@pytest.mark.parametrize("verb", ["PUT", "PATCH"])
+def test_promos_are_replaced_as_a_whole(shop: Api, verb: str) -> None:
+    promos = [{"code": code, "type": "fixed", "amount_discounted": 1} for code in "AB"]
+    shop.ok("POST", PATH, {**ORDER, "promos": promos})
+    assert shop.ok(verb, f"{PATH}/o1", ORDER)["promos"] == promos
+    assert shop.ok(verb, f"{PATH}/o1", {**ORDER, "promos": promos[1:]})["promos"] == promos[1:]
+    assert shop.ok(verb, f"{PATH}/o1", {**ORDER, "promos": []})["promos"] == []
+
+
+@pytest.mark.parametrize("verb", ["PUT", "PATCH"])
+def test_an_order_moves_to_another_customer(shop: Api, verb: str) -> None:
+    shop.ok("POST", PATH, ORDER)
+    customer = {"id": "c2", "email_address": "bo@kauf-demo.shop", "opt_in_status": False}
+    assert shop.ok(verb, f"{PATH}/o1", {**ORDER, "customer": customer})["customer"]["id"] == "c2"
+    assert shop.ok("GET", f"{STORE}/customers/c2")["total_spent"] == 49.9
+    assert shop.ok("GET", f"{STORE}/customers/c1")["orders_count"] == 0
+    refused = {**ORDER, "customer": {"id": "c3"}}
+    assert "email address is required" in shop.refused(400, verb, f"{PATH}/o1", refused)["detail"]
+    assert shop.ok("GET", PATH, customer_id="c2")["total_items"] == 1
+
+
+@pytest.mark.parametrize("verb", ["PUT", "PATCH"])
+def test_an_empty_value_takes_a_value_back(shop: Api, verb: str) -> None:
+    texts = ("order_url", "landing_site", "tracking_number", "tracking_carrier", "tracking_url", "cart_id")
+    address = {"name": "Ada", "city": "Ulm"}
+    shop.ok("POST", PATH, {**ORDER, **dict.fromkeys(texts, "x"), "tax_total": 3, "billing_address": address})
+    empty = {**ORDER, **dict.fromkeys(texts, ""), "campaign_id": "", "tax_total": 0, "billing_address": {"city": ""}}
+    order = shop.ok(verb, f"{PATH}/o1", empty)
+    assert [order[name] for name in texts] == [""] * len(texts)
+    assert (order["tax_total"], order["billing_address"]["city"], order["billing_address"]["name"]) == (0, "", "Ada")
+
+
+@pytest.mark.parametrize("verb", ["PUT", "PATCH"])
+def test_an_empty_address_is_no_address(shop: Api, verb: str) -> None:
+    shop.ok("POST", PATH, ORDER)
+    refused = {**ORDER, "customer": {"id": "c1", "email_address": ""}}
+    assert shop.refused(400, verb, f"{PATH}/o1", refused)["detail"] == "Please provide a valid email address."
+
+
 def test_lines_have_paths_of_their_own(shop: Api) -> None:
     shop.ok("POST", PATH, ORDER)
     shop.ok("POST", f"{PATH}/o1/lines", {**LINE, "id": "l2"})
@@ -118,6 +157,10 @@ def test_an_account_without_order_put_and_with_a_campaign() -> None:
         shop.refused(405, "PUT", f"{PATH}/o1", ORDER)
         shop.ok("POST", PATH, {**ORDER, "campaign_id": "abc123"})
         assert shop.ok("GET", PATH, campaign_id="abc123")["total_items"] == 1
+        assert shop.ok("GET", PATH, campaign_id="abc124")["total_items"] == 0
+        assert shop.refused(400, "PATCH", f"{PATH}/o1", {"campaign_id": "gone"})["detail"] == (
+            "A campaign with the provided ID does not exist in the account for this list."
+        )
 
 
 def test_changed_statuses_would_mail_the_buyer(shop: Api) -> None:
@@ -127,6 +170,12 @@ def test_changed_statuses_would_mail_the_buyer(shop: Api) -> None:
     shop.ok("PATCH", f"{PATH}/o1", {"cancelled_at_foreign": "2026-11-20T10:00:00+00:00"})
     expected = ["order confirmation", "order invoice", "shipping confirmation", "cancellation confirmation"]
     assert [mail["kind"] for mail in shop.own("mails")["mails"]] == expected
+
+
+def test_a_refund_would_mail_the_buyer(shop: Api) -> None:
+    shop.ok("POST", PATH, {**ORDER, "financial_status": "paid"})
+    shop.ok("PUT", f"{PATH}/o1", {**ORDER, "financial_status": "refunded"})
+    assert shop.own("mails")["by_kind"] == {"order invoice": 1, "refund confirmation": 1}
 
 
 def test_a_syncing_store_mails_nobody(shop: Api) -> None:

@@ -48,7 +48,7 @@ def test_load(folder: Path) -> None:
         "1": OrderStatus("pending", None, completed=False),
         "2": OrderStatus("paid", "shipped", completed=True),
     }
-    assert set(profile.sql) == set(CONTRACT) - {"order_promos", "addresses"}
+    assert set(profile.sql) == {name for name, contract in CONTRACT.items() if not contract.optional} | {"images"}
 
 
 def test_the_reference_profile_loads() -> None:
@@ -88,6 +88,38 @@ def test_all_wrong_files_are_told_in_one_error(folder: Path) -> None:
     assert len(error.value.problems) == 2
     assert "customers.sql: is empty" in str(error.value)
     assert "order_lines.sql: is missing (did you mean 'order_line'?)" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("extract", "needed"), [("promo_codes", "promo_rules"), ("carts", "cart_lines"), ("cart_lines", "carts")]
+)
+def test_an_extract_that_needs_another_is_told(folder: Path, extract: str, needed: str) -> None:
+    (folder / "bazaar" / f"{extract}.sql").write_text("SELECT 1")
+    with pytest.raises(ProfileError) as error:
+        load_profile("bazaar", folder)
+    assert error.value.problems == (f"{extract}.sql: needs {needed}.sql beside it; write it, or remove {extract}.sql",)
+
+
+def test_a_misspelt_optional_extract_is_told(folder: Path) -> None:
+    (folder / "bazaar" / "promo_rule.sql").write_text("SELECT 1")
+    (folder / "bazaar" / "consent_write_back.sql").write_text("SELECT 1")
+    with pytest.raises(ProfileError) as error:
+        load_profile("bazaar", folder)
+    assert error.value.problems == (
+        "promo_rule.sql: there is no such extract; rename it to promo_rules.sql, or remove it",
+    )
+
+
+def test_derived_columns_are_not_asked_of_a_profile(folder: Path, database: Engine) -> None:
+    home = folder / "bazaar"
+    (home / "promo_rules.sql").write_text(
+        "SELECT 1 AS rule_id, now() AS updated_at, 'd' AS description, 1.5 AS amount, 'fixed' AS type, "
+        "'total' AS target"
+    )
+    (home / "promo_codes.sql").write_text("SELECT 1 AS rule_id, 2 AS code_id, 'C' AS code, 'mine' AS number")
+    checked = check(folder, database)
+    assert set(checked.columns["promo_codes"]) == {"rule_id", "code_id", "code"}
+    assert checked.ignored["promo_codes"] == ("number",)
 
 
 def test_check_yields_columns_and_types(folder: Path, database: Engine) -> None:

@@ -8,8 +8,8 @@ from sqlalchemy import event, text
 
 from include.state.batches import ClaimConflict, NoFreeBatch, claim, count_open, mark_posted, open_batches
 from include.state.database import SliceKey, StateDatabase
-from include.state.ledger import retire
 from include.state.rejected import Rejection
+from include.state.removals import Removal, due
 from include.state.settlement import release
 from include.state.slices import load_slice
 from include.state.stores import StoreRef
@@ -83,23 +83,57 @@ def test_rejecting_a_record_in_flight_is_a_conflict(state: StateDatabase, store:
         claim(connection, store, slice_key, chunk(records(read=1), rejections=[bad]), max_open=4, dag_run_id="r")
 
 
-def test_rows_that_are_left_out_are_rejected_no_more(
+def test_rows_that_are_left_out_are_rejected_no_more_and_removed_where_held(
     state: StateDatabase, store: StoreRef, slice_key: SliceKey
 ) -> None:
-    """Neither is a record that Mailchimp holds; only one listed because the shop left it out stays."""
-    for name in ("held", "gone"):
+    for name in ("held", "owed", "shared"):
         send(state, store, slice_key, records(name))
     for name in ("held", "refused", "other", "shared"):
         send(state, store, slice_key, records(name, version=2, read=1), "invalid")
-    send(state, store, slice_key, records("gone", version=2, read=1), "transient")
-    with state.begin() as connection:
-        retire(connection, store.store_ref, "products", keys=["gone"], seen=[], dag_run_id="r")
-    part = chunk(records(read=2), left_out=["held", "refused", "gone", "shared", "never seen"], seen=["shared"])
+    send(state, store, slice_key, records("owed", version=2, read=1), "transient")
+    part = chunk(records(read=2), left_out=["held", "refused", "owed", "shared", "never seen"], seen=["shared"])
     with state.begin() as connection:
         claim(connection, store, slice_key, part, max_open=4, dag_run_id="r")
-    assert set(rejections(state)) == {"gone", "other", "shared"}
+    assert set(rejections(state)) == {"other", "shared"}
     assert ledger(state, "refused")["state"] == "deleted"
     assert (ledger(state, "held")["on_mailchimp"], ledger(state, "held")["payload_hash"]) == (True, None)
+    # Another row yields "shared", and Mailchimp never held "refused".
+    assert [removal.record_id for removal in listed(state, store)] == ["held", "owed"]
+
+
+def test_a_row_that_is_another_record_now_leaves_its_former_one_to_be_removed(
+    state: StateDatabase, store: StoreRef, slice_key: SliceKey
+) -> None:
+    send(state, store, slice_key, records("md5", keys=["5"]))
+    moved_to = records("md5 of the new address", keys=["5"], version=2, read=1)
+    send(state, store, slice_key, moved_to, seen=moved_to.record_ids)
+    assert listed(state, store) == [Removal("md5", "5")]
+
+
+def test_what_is_never_deleted_is_not_put_on_the_list(
+    state: StateDatabase, store: StoreRef, slice_key: SliceKey
+) -> None:
+    """Leaving the shop is not an unsubscribe."""
+    send(state, store, slice_key, records("md5", keys=["5"]), removable=False)
+    send(state, store, slice_key, records("md5 of the new address", keys=["5"], version=2, read=1), removable=False)
+    part = chunk(records(read=2), left_out=["5"], removable=False)
+    with state.begin() as connection:
+        claim(connection, store, slice_key, part, max_open=4, dag_run_id="r")
+    assert listed(state, store) == []
+
+
+def test_a_record_that_is_sent_again_is_not_removed(state: StateDatabase, store: StoreRef, slice_key: SliceKey) -> None:
+    send(state, store, slice_key, records("a"))
+    with state.begin() as connection:
+        claim(connection, store, slice_key, chunk(records(read=1), left_out=["a"]), max_open=4, dag_run_id="r")
+    assert len(listed(state, store)) == 1
+    send(state, store, slice_key, records("a", version=2, read=2))
+    assert listed(state, store) == []
+
+
+def listed(state: StateDatabase, store: StoreRef) -> list[Removal]:
+    with state.begin() as connection:
+        return due(connection, store.store_ref, "products")
 
 
 def test_an_older_read_does_not_clear_a_rejection(state: StateDatabase, store: StoreRef, slice_key: SliceKey) -> None:

@@ -7,7 +7,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, event, text
 
+from include.state.campaign_tables import campaign_metadata
 from include.state.migrate import StateNotWritable, migrate
+from include.state.pull_tables import pull_metadata
 from include.state.tables import metadata
 
 VIEWS = {
@@ -45,7 +47,7 @@ def test_migrated_tables_are_the_declared_ones(database: Engine) -> None:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         differences = [
             difference
-            for difference in compare_metadata(context, metadata)
+            for difference in compare_metadata(context, [metadata, pull_metadata, campaign_metadata])
             if not (difference[0] == "remove_table" and difference[1].name == "alembic_version")
         ]
     engine.dispose()

@@ -47,14 +47,14 @@ def test_summary_and_views_agree(state: StateDatabase, store: StoreRef, slice_ke
     post(state, batch_ref)
     answer(state, batch_ref, "ok", "ok", "invalid", "")
     with state.begin() as connection:
-        assert open_slices(connection, slice_key.run_ref) == ["products 0"]
+        assert open_slices(connection, slice_key.run_ref) == [("products", "products 0")]
         close_slice(connection, slice_key, 1)
         add_run_metrics(connection, slice_key.run_ref, http_calls=3, bytes_sent=700, wait_seconds=0.5)
         summary = run_summary(connection, slice_key.run_ref)
         assert summary == [EntitySummary("products", 6, 0, 4, 2, 2, 1, 1)]
         assert run_summary(connection, slice_key.run_ref, "products", 0) == summary
         assert run_summary(connection, slice_key.run_ref, "orders") == []
-        assert open_slices(connection, slice_key.run_ref, "products") == []
+        assert open_slices(connection, slice_key.run_ref) == []
         run = connection.execute(text("SELECT * FROM runs")).mappings().one()
         status = connection.execute(text("SELECT * FROM sync_status")).mappings().one()
     expected = {"extracted": 6, "operations": 4, "acknowledged": 2, "rejected": 2, "unknown": 1, "batches": 1}

@@ -27,6 +27,7 @@ PROFILE = Profile(
         "paid": OrderStatus("paid", None, completed=True),
         "shipped": OrderStatus("paid", "shipped", completed=True),
         "refunded": OrderStatus("refunded", None, completed=True),
+        "cancelled": OrderStatus("cancelled", None, completed=True),
     },
     sql={},
 )

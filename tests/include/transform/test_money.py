@@ -6,9 +6,8 @@ from decimal import Decimal
 
 import pandas as pd
 import pyarrow as pa
-import pytest
 
-from include.transform.money import currency_digits, units
+from include.transform.money import currency_digits, too_large, units
 
 AMOUNT = pd.ArrowDtype(pa.decimal128(24, 8))
 
@@ -24,6 +23,7 @@ def test_units_are_exact_and_signed() -> None:
     assert units(amounts.iloc[1:2]).tolist() == [-1_234_000_000]
 
 
-def test_amounts_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(OverflowError, match="92 billion"):
-        units(pd.Series([Decimal("93000000000")], dtype=AMOUNT))
+def test_amounts_that_do_not_fit_are_told_and_count_as_nothing() -> None:
+    amounts = pd.Series([Decimal("93000000000"), None, Decimal("-93000000000"), Decimal(1)], dtype=AMOUNT)
+    assert too_large(amounts).tolist() == [True, False, True, False]
+    assert units(amounts).tolist() == [0, 0, 0, 10**8]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from include.mailchimp.contract import ProductPut
+from include.documents.encoder import encode
+from include.mailchimp.contract import Product, ProductPut
 from include.transform import products
+from include.transform.products import PLACEHOLDER, PLACEHOLDER_ID
 from include.transform.records import Frames, Prepared
 from tests.include.transform.rows import CHANGED, context, documents, extract
 
@@ -29,6 +32,8 @@ SMALL = {
     "inventory_quantity": 5,
     "position": 1,
 }
+FIRST = "https://shop.dev/1.jpg"
+IMAGE = {"product_id": "P1", "image_id": "I1", "url": FIRST, "variant_ids": ["P1-S", "P1-L"]}
 LARGE = SMALL | {"variant_id": "P1-L", "title": "L", "position": 2}
 
 
@@ -47,8 +52,7 @@ def built(*rows: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
 
 
 def test_a_product_as_the_api_expects_it() -> None:
-    image = {"product_id": "P1", "image_id": "I1", "url": "https://shop.dev/1.jpg", "variant_ids": ["P1-S", "P1-L"]}
-    prepared = prepare(SHIRT, variants=(LARGE, SMALL), images=(image,))
+    prepared = prepare(SHIRT, variants=(LARGE, SMALL), images=(IMAGE,))
     [document] = documents(products.DOCUMENT, prepared)
     assert document == {
         "id": "P1",
@@ -57,10 +61,10 @@ def test_a_product_as_the_api_expects_it() -> None:
         "url": "https://shop.dev/p/shirt",
         "image_url": "https://shop.dev/shirt.jpg",
         "variants": [
-            {"id": "P1-S", "title": "S", "price": Decimal("24.95"), "inventory_quantity": 5},
-            {"id": "P1-L", "title": "L", "price": Decimal("24.95"), "inventory_quantity": 5},
+            {"id": "P1-S", "title": "S", "price": Decimal("24.95"), "inventory_quantity": 5, "image_url": FIRST},
+            {"id": "P1-L", "title": "L", "price": Decimal("24.95"), "inventory_quantity": 5, "image_url": FIRST},
         ],
-        "images": [{"id": "I1", "url": "https://shop.dev/1.jpg", "variant_ids": ["P1-S", "P1-L"]}],
+        "images": [{"id": "I1", "url": FIRST, "variant_ids": ["P1-S", "P1-L"]}],
         "published_at_foreign": "2026-11-01T12:00:00+00:00",
     }
     ProductPut.model_validate(
@@ -89,6 +93,9 @@ def test_the_product_page_comes_from_the_template_where_the_shop_has_none() -> N
     assert document["url"] == "https://shop.dev/shirt.html"
     [document] = built(SHIRT, product_url_template=template)
     assert document["url"] == "https://shop.dev/p/shirt"
+    both = "https://shop.dev/{handle}-p{product_id}"
+    [document] = built(SHIRT | {"url": None, "handle": "größe"}, product_url_template=both)
+    assert document["url"] == "https://shop.dev/gr%C3%B6%C3%9Fe-pP1"
 
 
 @pytest.mark.parametrize(
@@ -98,6 +105,7 @@ def test_the_product_page_comes_from_the_template_where_the_shop_has_none() -> N
         (SHIRT | {"product_id": "0"}, SMALL, "id"),
         (SHIRT, SMALL | {"variant_id": " "}, "variants[].id"),
         (SHIRT, SMALL | {"title": ""}, "variants[].title"),
+        (SHIRT | {"product_id": PLACEHOLDER_ID}, SMALL, "id"),
     ],
 )
 def test_a_product_that_cannot_be_expressed_is_one_rejected_record(
@@ -111,3 +119,33 @@ def test_a_product_that_cannot_be_expressed_is_one_rejected_record(
 
 def test_deleted_products_are_not_sent() -> None:
     assert built(SHIRT | {"is_deleted": True}) == []
+
+
+def test_a_variant_id_may_stand_in_two_products_but_not_twice_in_one() -> None:
+    other = SHIRT | {"product_id": "P2"}
+    variants = (SMALL, LARGE, LARGE | {"variant_id": "P1-S", "position": 3}, SMALL | {"product_id": "P2"})
+    prepared = prepare(SHIRT, other, variants=variants)
+    assert [document["id"] for document in documents(products.DOCUMENT, prepared)] == ["P2"]
+    assert [rejected.title for rejected in prepared.rejected] == ["Variant id repeated"]
+
+
+def test_the_placeholder_is_a_product_as_the_api_expects_it() -> None:
+    product = Product.model_validate(PLACEHOLDER)
+    assert [variant.id for variant in product.variants] == [product.id] == [PLACEHOLDER_ID]
+    assert product.variants[0].visibility == "hidden"
+
+
+def test_prices_have_the_decimals_of_the_stores_currency() -> None:
+    yen = replace(context(), store_currency="JPY")
+    related = {"variants": extract("variants", SMALL | {"price": "2495.00"}), "images": extract("images")}
+    prepared = products.prepare(Frames(extract("products", SHIRT), related), yen)
+    assert '"price":2495,' in encode(products.DOCUMENT, prepared.rows)[0].as_py()
+
+
+def test_stock_visibility_and_category_are_sent_as_the_shop_says() -> None:
+    variant = SMALL | {"inventory_quantity": 0, "visibility": "visible", "backorders": "notify", "sku": "S-1"}
+    [document] = built(SHIRT | {"type": "Shirts", "vendor": "Loom"}, variants=(variant,))
+    assert (document["type"], document["vendor"]) == ("Shirts", "Loom")
+    [sent] = document["variants"]
+    assert (sent["inventory_quantity"], sent["visibility"], sent["backorders"]) == (0, "visible", "notify")
+    assert sent["sku"] == "S-1"

@@ -1,0 +1,1 @@
+"""What goes wrong outside: workers that are killed."""
