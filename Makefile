@@ -14,7 +14,8 @@ API_PORT ?= 8080
 SANDBOX_PORT ?= 8099
 SCALE ?= medium
 STATE_DIR ?= .demo
-# Passed on by `make test`, e.g. ARGS="tests/include -k orders".
+# make test: as many processes as there are cores (0: none of their own); ARGS go to pytest, e.g. "tests/include -k orders".
+JOBS ?= auto
 ARGS ?=
 
 # For commands typed by hand (`make shell`, .venv/bin/airflow …); `make demo` and `make up` set their own.
@@ -46,7 +47,7 @@ up: install ## Airflow with its UI, and the sandbox, until Ctrl-C (SCALE, API_PO
 	@$(BIN)/python -m local.up --state-dir $(STATE_DIR) --scale $(SCALE) --api-port $(API_PORT) --sandbox-port $(SANDBOX_PORT)
 
 test: install ## All tests (ARGS="…" goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 bench: install ## Measure orders → batch bodies
 	@$(BIN)/python -m benchmarks.orders

@@ -22,7 +22,7 @@ from benchmarks.batches import (
     Batches,
 )
 from include.extract.slices import Extractor, Window
-from include.load.operations import batch_body
+from include.load.operations import Endpoint, batch_body
 from include.shops.profile import CheckedProfile, check_profile, load_profile
 from include.transform.entities import ENTITIES
 from include.transform.records import BuildContext
@@ -50,4 +50,4 @@ def _batches(profile: CheckedProfile, connection: Connection, orders: int) -> It
         built = entity.build(extractor, frame, context)
         for start in range(0, len(built.bodies), OPERATIONS_PER_BATCH):
             ids, bodies = (column[start : start + OPERATIONS_PER_BATCH] for column in (built.record_ids, built.bodies))
-            yield Batch(batch_body(OPERATION_PREFIX, ["PUT"] * len(ids), COLLECTION, ids, bodies), len(ids))
+            yield Batch(batch_body(OPERATION_PREFIX, ["PUT"] * len(ids), Endpoint(COLLECTION), ids, bodies), len(ids))

@@ -11,6 +11,8 @@ SELECT
         'body', json_strip_nulls(json_build_object(
             'id', orders.order_id::text,
             'customer', json_build_object('id', md5(lower(trim(customers.email)))),
+            'campaign_id', orders.campaign_id,
+            'cart_id', orders.cart_id::text,
             'landing_site', nullif(orders.landing_site, ''),
             'financial_status', statuses.financial,
             'fulfillment_status', statuses.fulfillment,
@@ -20,6 +22,7 @@ SELECT
             'discount_total', orders.discount_total,
             'tax_total', orders.tax_total,
             'shipping_total', orders.shipping_total,
+            'tracking_code', orders.tracking_code,
             -- In JSON a timestamptz is ISO 8601 with the session's offset, which is +00:00.
             'processed_at_foreign', date_trunc('second', orders.placed_at),
             'cancelled_at_foreign', date_trunc('second', orders.cancelled_at),
@@ -69,15 +72,17 @@ JOIN (
         ('refunded', 'refunded', NULL)
 ) AS statuses (status, financial, fulfillment) ON statuses.status = orders.status
 JOIN customers ON customers.customer_id = orders.customer_id
-LEFT JOIN addresses AS shipping ON shipping.address_id = orders.shipping_address_id
-LEFT JOIN addresses AS billing ON billing.address_id = orders.billing_address_id
+-- Of guests nobody is told where they live (setting guests).
+LEFT JOIN addresses AS shipping ON shipping.address_id = orders.shipping_address_id AND NOT customers.is_guest
+LEFT JOIN addresses AS billing ON billing.address_id = orders.billing_address_id AND NOT customers.is_guest
 -- A subquery per order follows the primary key; grouping the whole range first takes as long (measured).
 CROSS JOIN LATERAL (
     SELECT json_agg(
         json_build_object(
             'id', order_lines.line_id::text,
-            'product_id', order_lines.product_id::text,
-            'product_variant_id', order_lines.variant_id::text,
+            -- What is gone is replaced by the placeholder product.
+            'product_id', coalesce(existing.product_id::text, 'deleted-product'),
+            'product_variant_id', coalesce(existing.variant_id::text, 'deleted-product'),
             'quantity', order_lines.quantity,
             'price', order_lines.price,
             'discount', order_lines.discount
@@ -86,6 +91,10 @@ CROSS JOIN LATERAL (
         ORDER BY order_lines.line_id::text COLLATE "C"
     ) AS list
     FROM order_lines
+    LEFT JOIN (
+        variants AS existing
+        JOIN products ON products.product_id = existing.product_id AND products.deleted_at IS NULL
+    ) ON existing.variant_id = order_lines.variant_id AND existing.deleted_at IS NULL
     WHERE order_lines.order_id = orders.order_id
 ) AS lines
 CROSS JOIN LATERAL (

@@ -16,13 +16,16 @@ from sqlalchemy import Connection, Engine, text
 from benchmarks.batches import COLLECTION, OPERATION_PREFIX, OPERATIONS_PER_BATCH, Batch, Batches
 from include.extract.connection import begin_snapshot
 from include.transform.addresses import PLACE
+from include.transform.products import PLACEHOLDER_ID
 
 _FIRST_ORDERS: Final = "WITH bought AS (SELECT * FROM orders ORDER BY order_id LIMIT :orders)"
 _QUERIES: Final = {
     "orders": "SELECT bought.*, 'https://' || shop.domain AS site FROM bought, shop",
     "lines": "SELECT order_lines.* FROM bought JOIN order_lines USING (order_id)",
+    "existing": "SELECT variant_id FROM variants JOIN products USING (product_id) "
+    "WHERE variants.deleted_at IS NULL AND products.deleted_at IS NULL",
     "promos": "SELECT order_promotions.* FROM bought JOIN order_promotions USING (order_id)",
-    "customers": "SELECT customer_id, email FROM customers",
+    "customers": "SELECT customer_id, email, is_guest FROM customers",
     "addresses": "SELECT * FROM addresses",
 }
 _STATUSES: Final[dict[str, tuple[str, str | None]]] = {
@@ -49,7 +52,8 @@ def _batches(connection: Connection, orders: int) -> Iterator[Batch]:
     for kind in ("shipping", "billing"):
         frame = frame.merge(frames["addresses"].add_prefix(f"{kind}_"), on=f"{kind}_address_id", how="left")
     frame = frame[frame["status"].isin(list(_STATUSES)) & frame["deleted_at"].isna()]
-    frame = frame.merge(frames["lines"], on="order_id")
+    lines = frames["lines"].merge(frames["existing"], on="variant_id", how="left", indicator="existing")
+    frame = frame.merge(lines, on="order_id")
     promos = frames["promos"].groupby("order_id").apply(_promos).to_dict()
     groups: Any = frame.groupby("order_id")
     documents = groups.apply(lambda bought: _document(bought, promos.get(bought.name)))
@@ -78,6 +82,8 @@ def _document(bought: pd.DataFrame, promos: list[Any] | None) -> dict[str, Any]:
         {
             "id": str(bought.name),
             "customer": {"id": hashlib.md5(order["email"].strip().lower().encode(), usedforsecurity=False).hexdigest()},
+            "campaign_id": order["campaign_id"],
+            "cart_id": None if pd.isna(order["cart_id"]) else str(int(order["cart_id"])),
             "landing_site": order["landing_site"],
             "financial_status": financial,
             "fulfillment_status": fulfillment,
@@ -87,11 +93,12 @@ def _document(bought: pd.DataFrame, promos: list[Any] | None) -> dict[str, Any]:
             "discount_total": order["discount_total"],
             "tax_total": order["tax_total"],
             "shipping_total": order["shipping_total"],
+            "tracking_code": order["tracking_code"],
             "processed_at_foreign": _time(order["placed_at"]),
             "cancelled_at_foreign": _time(order["cancelled_at"]),
             "updated_at_foreign": _time(order["updated_at"]),
-            "shipping_address": _address(order, "shipping"),
-            "billing_address": _address(order, "billing"),
+            "shipping_address": None if order["is_guest"] else _address(order, "shipping"),
+            "billing_address": None if order["is_guest"] else _address(order, "billing"),
             "promos": promos,
             "lines": _lines(bought),
             "tracking_number": order["tracking_number"],
@@ -108,11 +115,12 @@ def _address(order: pd.Series, kind: str) -> dict[str, Any] | None:
 def _lines(lines: pd.DataFrame) -> list[dict[str, Any]]:
     documents = []
     for _, line in lines.iterrows():  # which makes floats of a row that has one
+        gone = line["existing"] == "left_only"
         documents.append(
             {
                 "id": str(int(line["line_id"])),
-                "product_id": str(int(line["product_id"])),
-                "product_variant_id": str(int(line["variant_id"])),
+                "product_id": PLACEHOLDER_ID if gone else str(int(line["product_id"])),
+                "product_variant_id": PLACEHOLDER_ID if gone else str(int(line["variant_id"])),
                 "quantity": int(line["quantity"]),
                 "price": line["price"],
                 "discount": line["discount"],

@@ -7,14 +7,16 @@ and the tasks print goes into a log file.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self
 
 from local.environment import PROJECT_ROOT, LocalSetupError
+from local.processes import STOP_SIGNALS, StopRequested
 
 
 class DagRunner:
@@ -55,8 +57,9 @@ class DagRunner:
 
         Raises:
             LocalSetupError: there is no such DAG, or the run did not succeed.
+            StopRequested: Ctrl-C or a termination signal.
         """
-        with self._output_to_log():
+        with self._output_to_log(), insistent_stop():
             from airflow.dag_processing.dagbag import DagBag
 
             # Parsed anew each time: a test run leaves its params behind in the DAG object.
@@ -86,3 +89,20 @@ class DagRunner:
                 for stream, descriptor in enumerate(kept, start=1):
                     os.dup2(descriptor, stream)
                     os.close(descriptor)
+
+
+@contextmanager
+def insistent_stop() -> Iterator[None]:
+    """Repeat a request to stop each second: a task that is interrupted by it only fails, and would be tried again."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 1)
+        raise StopRequested
+
+    before = {number: signal.signal(number, stop) for number in (*STOP_SIGNALS, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -7,6 +7,7 @@ that the UI shows them and its form can change and test them.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 
@@ -41,10 +42,12 @@ def prepare(connections: Mapping[str, str]) -> None:
             stored = session.scalar(select(Connection).where(Connection.conn_id == conn_id))
             if stored is not None and stored.description != OURS:
                 continue
+            connection = Connection.from_json(as_json, conn_id)
             if stored is not None:
+                # What somebody has added, a webhook's secret for example, is shown only once.
+                connection.set_extra(json.dumps(stored.extra_dejson | connection.extra_dejson))
                 session.delete(stored)
                 session.flush()
-            connection = Connection.from_json(as_json, conn_id)
             connection.description = OURS
             session.add(connection)
 

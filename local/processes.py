@@ -23,6 +23,7 @@ import psutil  # type: ignore[import-untyped]
 
 from local.environment import PROJECT_ROOT, LocalSetupError
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 10.0
 LOG_TAIL_LINES = 20
 
@@ -44,7 +45,7 @@ class StopSignals:
 
     def install(self) -> None:
         """Handle the signals from now on."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in STOP_SIGNALS:
             signal.signal(number, self._handle)
 
     @contextmanager

@@ -98,8 +98,13 @@ def load_shop(environment: LocalEnvironment, processes: Processes, scale: str) -
     return None
 
 
-def start_sandbox(environment: LocalEnvironment, processes: Processes) -> Child:
+def start_sandbox(environment: LocalEnvironment, processes: Processes, *, hurried: bool = False) -> Child:
     """Start the sandbox Mailchimp on its port, with what it held last time, and wait until it answers.
+
+    Args:
+        environment: whose sandbox.
+        processes: watched meanwhile.
+        hurried: let a batch take no longer than its work.
 
     Raises:
         ChildFailed: it ended.
@@ -109,6 +114,8 @@ def start_sandbox(environment: LocalEnvironment, processes: Processes) -> Child:
     command += ["--file", str(environment.sandbox_file)]
     # One key only, so that a wrong one can be tried: the form's Test button says what is the matter.
     command += ["--api-key", str(environment.connections["mailchimp"]["password"])]
+    if hurried:
+        command += ["--batch-seconds", "0"]
     variables = environment.variables(connections=False)
     child = processes.start("sandbox", command, variables, serves_others=True)
     _wait(
