@@ -25,6 +25,7 @@ from local.environment import PROJECT_ROOT, LocalSetupError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 10.0
+KILL_SECONDS = 30.0
 LOG_TAIL_LINES = 20
 
 
@@ -198,14 +199,19 @@ def _live_members(sessions: Collection[int]) -> dict[int, int]:
 
 
 def _end_sessions(leaders: Collection[int], grace_seconds: float) -> None:
-    """Ask the leaders to stop, give their sessions time, kill the rest."""
+    """Ask the leaders to stop, give their sessions time, kill the rest and see them gone."""
     _signal(leaders, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
     while (members := _live_members(leaders)) and time.monotonic() < deadline:
         # Where the leader is gone, nobody else tells its children.
         _signal([pid for pid, leader in members.items() if leader not in members], signal.SIGTERM)
         time.sleep(0.1)
-    _signal(members, signal.SIGKILL)
+    # The kernel takes a killed process down in its own time; until then it holds its ports.
+    deadline = time.monotonic() + KILL_SECONDS
+    while members and time.monotonic() < deadline:
+        _signal(members, signal.SIGKILL)
+        time.sleep(0.02)
+        members = _live_members(leaders)
 
 
 def _signal(pids: Iterable[int], number: signal.Signals) -> None:
