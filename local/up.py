@@ -29,7 +29,8 @@ WELCOME = """
   Shop      psql "{shop}"
   Logs      {logs}
 
-  Try this: Dags → mailchimp_push__demo → Trigger, then watch its graph and the sandbox's page.
+  Try this: Dags → mailchimp_push__demo → switch it on. Its first run starts at once: watch its graph and the
+            sandbox's page. A run that you trigger meanwhile waits: a store has one push at a time.
             Admin → Connections → mailchimp → Edit → Test answers "Everything's Chimpy!".
 
   Ctrl-C stops everything.

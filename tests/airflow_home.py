@@ -32,6 +32,8 @@ def isolate_airflow() -> None:
         AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"postgresql+psycopg2://postgres@/airflow?host={socket_folder(server)}",
         AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS="False",
         AIRFLOW__LOGGING__LOGGING_LEVEL="INFO",
+        # Tests that resume deferred tasks have no worker whose end the scheduler must hear of first.
+        AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="0",
     )
     atexit.register(_remove, server, home)
 

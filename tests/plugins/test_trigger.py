@@ -266,3 +266,15 @@ def test_a_task_pauses_before_it_waits_for_batches_just_reported_finished(
     trigger = deferred.value.trigger
     assert isinstance(trigger, MailchimpBatchTrigger)
     assert (trigger.batch_ids, trigger.first_delay) == (list(waiting_for), delay)
+
+
+def test_no_task_is_woken_before_airflow_knows_that_it_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker may notice 5 s late that the task has left; one that is back by then is stopped as a killed one."""
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
+    progress = Progress(waiting_for=("a",), conn_id="mailchimp", patience=timedelta(hours=1))
+    monkeypatch.setattr("mailchimp_airflow.push.push_slice", lambda *_: progress)
+    part = {"entity": "orders", "number": 0, "records": 10}
+    operator = MailchimpPushOperator(task_id="push", store_key="demo", phase="orders", run_ref=1, part=part)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(cast("Any", {}))
+    assert cast("MailchimpBatchTrigger", deferred.value.trigger).first_delay == 10

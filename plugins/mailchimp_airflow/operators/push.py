@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import BaseOperator
+from airflow.sdk.configuration import conf
 
 from mailchimp_airflow.triggers.batches import MailchimpBatchTrigger
 
@@ -80,14 +81,14 @@ class MailchimpPushOperator(BaseOperator):
         return progress.counts or {}
 
     def _wait(self, progress: Progress, finished: frozenset[str] | None) -> NoReturn:
-        # Batches that are finished, but whose results cannot be had yet: a trigger without a pause would fire at once.
+        # Batches that are finished, but whose results cannot be had yet: without a pause the task would go in circles.
         unsettled = finished is None or finished.issuperset(progress.waiting_for)
         trigger = MailchimpBatchTrigger(
             progress.conn_id,
             list(progress.waiting_for),
             poll_interval=self.poll_interval,
             deadline=(datetime.now(UTC) + progress.patience).isoformat(),
-            first_delay=_PAUSE.total_seconds() if unsettled else 0,
+            first_delay=max(_hand_over_seconds(), _PAUSE.total_seconds() if unsettled else 0),
         )
         self.defer(
             # Without a batch to wait for, others hold every place: look again in a while.
@@ -95,3 +96,12 @@ class MailchimpPushOperator(BaseOperator):
             method_name="execute_complete",
             timeout=progress.patience + _GRACE,
         )
+
+
+def _hand_over_seconds() -> float:
+    """Return how long Airflow may need to learn that a deferred task has left its worker.
+
+    The worker notices after `min_heartbeat_interval` at the latest, then the scheduler has to hear of it. A task that
+    a trigger wakes sooner is taken for one that was killed, and stopped (apache/airflow#72716, seen with 3.3.2).
+    """
+    return 2 * conf.getfloat("workers", "min_heartbeat_interval")
