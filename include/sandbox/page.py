@@ -9,10 +9,10 @@ from include.sandbox.state import Sandbox
 
 _STYLE = """
 :root { color-scheme: light; font: 15px/1.45 system-ui, sans-serif; color: #1d2733; background: #f6f7f9; }
-body { max-width: 72rem; margin: 2rem auto; padding: 0 1.25rem; }
+body { max-width: 76rem; margin: 2rem auto; padding: 0 1.25rem; }
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.02rem; margin: 0 0 .6rem; }
 p { margin: .25rem 0 1.4rem; color: #5b6876; }
-main { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1rem; }
+main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(32rem, 100%), 1fr)); gap: 1rem; }
 section { background: #fff; border: 1px solid #dfe3e8; border-radius: .5rem; padding: 1rem 1.1rem; overflow-x: auto; }
 section.wide { grid-column: 1 / -1; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
@@ -59,7 +59,7 @@ def render(sandbox: Sandbox) -> str:
             "No store yet.",
             wide=True,
         ),
-        _section("Audiences", ("audience", "name", "members by status"), _audiences(state), "No audience."),
+        _section("Audiences", ("audience", "name", "members by status"), _audiences(state), "No audience.", wide=True),
         _section("Requests", ("counter", "value"), _counters(requests), ""),
         _section(
             "Latest records",
