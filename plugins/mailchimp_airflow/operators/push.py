@@ -14,6 +14,7 @@ from mailchimp_airflow.triggers.batches import MailchimpBatchTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.triggers.base import BaseTrigger
 
     from mailchimp_airflow.push import Progress
 
@@ -81,27 +82,28 @@ class MailchimpPushOperator(BaseOperator):
         return progress.counts or {}
 
     def _wait(self, progress: Progress, finished: frozenset[str] | None) -> NoReturn:
-        # Batches that are finished, but whose results cannot be had yet: without a pause the task would go in circles.
-        unsettled = finished is None or finished.issuperset(progress.waiting_for)
-        trigger = MailchimpBatchTrigger(
-            progress.conn_id,
-            list(progress.waiting_for),
-            poll_interval=self.poll_interval,
-            deadline=(datetime.now(UTC) + progress.patience).isoformat(),
-            first_delay=max(_hand_over_seconds(), _PAUSE.total_seconds() if unsettled else 0),
-        )
-        self.defer(
+        hand_over = _hand_over()
+        if progress.waiting_for:
+            # Batches that are finished, but whose results cannot be had yet: without a pause the task would run in
+            # circles.
+            unsettled = finished is None or finished.issuperset(progress.waiting_for)
+            trigger: BaseTrigger = MailchimpBatchTrigger(
+                progress.conn_id,
+                list(progress.waiting_for),
+                poll_interval=self.poll_interval,
+                deadline=(datetime.now(UTC) + progress.patience).isoformat(),
+                first_delay=(max(_PAUSE, hand_over) if unsettled else hand_over).total_seconds(),
+            )
+        else:
             # Without a batch to wait for, others hold every place: look again in a while.
-            trigger=trigger if progress.waiting_for else TimeDeltaTrigger(_PAUSE),
-            method_name="execute_complete",
-            timeout=progress.patience + _GRACE,
-        )
+            trigger = TimeDeltaTrigger(max(_PAUSE, hand_over))
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=progress.patience + _GRACE)
 
 
-def _hand_over_seconds() -> float:
+def _hand_over() -> timedelta:
     """Return how long Airflow may need to learn that a deferred task has left its worker.
 
     The worker notices after `min_heartbeat_interval` at the latest, then the scheduler has to hear of it. A task that
     a trigger wakes sooner is taken for one that was killed, and stopped (apache/airflow#72716, seen with 3.3.2).
     """
-    return 2 * conf.getfloat("workers", "min_heartbeat_interval")
+    return timedelta(seconds=2 * conf.getfloat("workers", "min_heartbeat_interval"))
