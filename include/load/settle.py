@@ -130,10 +130,8 @@ class Settler:
 
     def _find(self, batch: OpenBatch, held: SliceKey | None) -> OpenBatch | None:
         """Look for a batch without an id, unless the worker that intended it is alive; None: it is released."""
-        if batch.slice != held:
-            with self._state.slice_lock(batch.slice) as abandoned:
-                if not abandoned:
-                    return batch
+        if batch.slice != held and self._state.is_owned(batch.slice):
+            return batch
         found = self._look_up.find(batch)
         if found.batch is not None:
             posted_at = found.batch.submitted_at or batch.since

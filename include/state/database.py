@@ -26,6 +26,16 @@ SET LOCAL max_parallel_workers_per_gather = 0
 # The server's side: it ends the session of a vanished host, which says no goodbye, after a minute, not after two hours.
 _KEEPALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
 
+# An advisory lock on a 64-bit number is listed in two halves.
+_IS_LOCKED = """
+SELECT EXISTS (
+  SELECT FROM pg_locks
+  WHERE locktype = 'advisory' AND granted AND objsubid = 1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32) | objid::bigint = hashtextextended(:name, 0)
+)
+"""
+
 
 class SliceBusy(RuntimeError):
     """Another process is working on the slice right now."""
@@ -66,8 +76,13 @@ class StateDatabase:
         The lock lives in the database session, so a killed worker gives it up the moment its connection breaks, and one
         whose host vanished within a minute.
         """
-        with self.named_lock(f"slice/{key.run_ref}/{key.entity}/{key.number}") as free:
+        with self.named_lock(_lock_name(key)) as free:
             yield free
+
+    def is_owned(self, key: SliceKey) -> bool:
+        """Tell whether somebody owns a slice; only looks, so that nobody who wants it finds it taken by this."""
+        with self.begin() as connection:
+            return bool(connection.scalar(text(_IS_LOCKED), {"name": f"{self.schema}/{_lock_name(key)}"}))
 
     @contextmanager
     def named_lock(self, name: str) -> Iterator[bool]:
@@ -82,6 +97,10 @@ class StateDatabase:
             finally:
                 if free:
                     _unlock(connection, name)
+
+
+def _lock_name(key: SliceKey) -> str:
+    return f"slice/{key.run_ref}/{key.entity}/{key.number}"
 
 
 def open_state(engine: Engine, schema: str = DEFAULT_SCHEMA) -> StateDatabase:

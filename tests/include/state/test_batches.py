@@ -234,6 +234,16 @@ def test_slice_lock_dies_with_its_owner(state: StateDatabase, slice_key: SliceKe
         assert third
 
 
+def test_a_look_at_a_lock_leaves_it_alone(state: StateDatabase) -> None:
+    """A worker that looks after the batches of others meets their owners coming back; one was told "busy" by a look."""
+    keys = [SliceKey(run, "orders", number) for run in range(4) for number in range(4)]  # hashes of both signs
+    for key in keys:
+        assert not state.is_owned(key)
+        with state.slice_lock(key) as free:
+            assert free
+            assert [one for one in keys if state.is_owned(one)] == [key]
+
+
 def test_the_lock_of_a_vanished_host_dies_soon(state: StateDatabase, slice_key: SliceKey) -> None:
     statements: list[str] = []
     event.listen(state.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
