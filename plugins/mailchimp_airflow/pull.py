@@ -108,7 +108,8 @@ def before_push(store_key: str, context: Mapping[str, Any]) -> dict[str, Any]:
     :raises PreflightFailed: the store can't be pulled.
     :raises PullBusy: another pull reads the audience, and what changed was last read too long ago.
     """
-    if NAMES_PEOPLE.isdisjoint(context["params"].get("entities", NAMES_PEOPLE)):
+    chosen = context["params"].get("entities") or NAMES_PEOPLE  # a replay's form is left empty for all
+    if NAMES_PEOPLE.isdisjoint(chosen):
         log.info("%s: the run sends nothing about people", store_key)
         return {}
     from include.state.bookmarks import PullBusy

@@ -104,3 +104,14 @@ def test_a_push_waits_for_a_pull_that_has_not_read_what_changed(stage: Stage, mo
     stage.query("UPDATE mailchimp.pull_bookmark SET finished_at = now() - interval '1 hour'")
     with pull_lock(state, account.id, DEFAULT_LIST), pytest.raises(PullBusy):
         pull.before_push("demo", stage.context())
+
+
+@pytest.mark.parametrize("dag", ["push", "full_sync", "replay", "backfill_subscribers"])
+def test_every_form_that_is_left_as_it_is_has_consent_read_before_people_are_sent(stage: Stage, dag: str) -> None:
+    """Found in review: a replay's form names no entities, which means all, and was taken for none."""
+    from mailchimp_airflow import pull
+
+    people.import_contacts(stage.sandbox.state.account, DEFAULT_LIST, [{"email_address": "ann@mail.little.shop"}])
+    form = load_dag(f"mailchimp_{dag}__demo").params.dump()
+    assert pull.before_push("demo", stage.context(**form))["read"] == 1
+    assert pull.before_push("demo", stage.context(**form | {"entities": ["products"]})) == {}
