@@ -127,9 +127,10 @@ def begin_run(
 
 
 def _window_start(request: RunRequest, marks: Sequence[datetime | None], overlap: timedelta) -> datetime | None:
-    if request.mode is Mode.IDS:
-        return None
-    if request.mode is Mode.FULL or (request.since is not None and request.kind != "scheduled"):
+    scheduled = request.kind == "scheduled"
+    if request.mode is Mode.IDS or (request.mode is Mode.FULL and scheduled):
+        return None  # a scheduled full sync compares everything: its interval says when, not what
+    if request.mode is Mode.FULL or (request.since is not None and not scheduled):
         return request.since
     oldest = [mark for mark in marks if mark is not None]
     if len(oldest) < len(marks) or not marks:  # an entity was never pushed to the end: everything is new
@@ -198,7 +199,8 @@ def _confirm(connection: Connection, run: Run) -> list[str]:
         mark = acknowledged_until(connection, run.store_ref, entity)
         since, _ = run.window(entity)
         # A first load that is confined by date stays so: what lies before it isn't owed.
-        joins = since is None or (run.mode == Mode.FULL if mark is None else since <= mark)
+        confined = run.mode == Mode.FULL and run.kind != "backfill"
+        joins = since is None or (confined if mark is None else since <= mark)
         if entity == "carts":  # they look back on their own
             joins = "carts" in planned
         if run.mode != Mode.IDS and joins:

@@ -138,3 +138,22 @@ def test_a_window_that_ends_in_the_future_covers_what_is_there_now(pipeline: Pip
     assert max(marks(pipeline).values()) <= datetime.now(UTC)
     pipeline.sql("UPDATE products SET title = 'Renamed'")
     assert pipeline.push().operations == 1
+
+
+@pytest.mark.parametrize("kind", ["scheduled", "backfill"])
+def test_a_full_sync_of_the_schedule_looks_at_everything_one_of_a_backfill_at_its_interval(
+    pipeline: Pipeline, kind: str
+) -> None:
+    """Found in review: scheduled weekly, it left the older orders out, and a first load lost them for good."""
+    pipeline.add_product(1)
+    pipeline.add_customer(1)
+    pipeline.add_order(1, 1, 1)
+    pipeline.sql("ALTER TABLE orders DISABLE TRIGGER ALL")
+    pipeline.sql("UPDATE orders SET updated_at = now() - interval '60 days'")
+    pipeline.add_order(2, 1, 1)
+    now = datetime.now(UTC)
+    pipeline.push(mode=Mode.FULL, kind=kind, since=now - timedelta(days=7), until=now + timedelta(minutes=1))
+    assert set(pipeline.held("orders")) == ({"1", "2"} if kind == "scheduled" else {"2"})
+    # What an interval's backfill leaves out is owed still.
+    pipeline.push(kind="scheduled", since=now, until=now + timedelta(minutes=1))
+    assert set(pipeline.held("orders")) == {"1", "2"}
