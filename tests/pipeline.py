@@ -20,8 +20,8 @@ from include.config.stores import StoreSettings
 from include.extract.slices import Extractor
 from include.load.audience import read_audience
 from include.load.erase import ErasureCounts, erase_people
-from include.load.phases import PHASES
-from include.load.plan import plan_phase
+from include.load.phases import PHASES, Phase
+from include.load.plan import PlannedSlice, plan_phase
 from include.load.preflight import check_account
 from include.load.push import SlicePush
 from include.load.remove import SliceRemoval
@@ -45,7 +45,7 @@ from include.transform.records import BuildContext
 STORE = "/ecommerce/stores/demo-shop"
 AUDIENCE = "/lists/a1b2c3d4e5"
 SCHEMA = Path(__file__).parent.parent / "include" / "shops" / "reference" / "schema"
-QUICK = RetryPolicy(attempts=3, total_seconds=10, first_wait_seconds=0.01, longest_wait_seconds=0.02)
+QUICK = RetryPolicy(attempts=3, total_seconds=60, first_wait_seconds=0.01, longest_wait_seconds=0.02)
 SETTINGS: dict[str, Any] = {
     "key": "demo",
     "store_id": "demo-shop",
@@ -205,10 +205,7 @@ class Pipeline:
         for phase in PHASES.values():
             if phase.name == "carts" and self.settings.ecommerce and kind != "backfill":
                 resume_automations(self.state, self.client, self.settings, run)
-            with self.engine.connect() as connection:
-                extractor = Extractor(connection, self.profile, extra=extra_columns(self.settings))
-                planned = plan_phase(self.state, extractor, run, phase, self.settings, ids, allow_deletes=allow_deletes)
-            for part in planned:
+            for part in self.plan(run, phase, ids, allow_deletes=allow_deletes):
                 self.finish(SliceKey(run.run_ref, part.entity, part.number), store, removes=phase.removes, dies=dies)
         push_segments(self.state, self.engine, self.profile, self.client, store, self.settings)
         return self.conclude(run)
@@ -246,6 +243,14 @@ class Pipeline:
             pause_automations(self.state, self.client, self.settings, run)
         recover(self.state, self.client, store, timedelta(minutes=5))
         return run, store
+
+    def plan(
+        self, run: Run, phase: Phase, ids: Sequence[str] = (), *, allow_deletes: bool = False
+    ) -> list[PlannedSlice]:
+        """A phase's task `plan`."""
+        with self.engine.connect() as connection:
+            extractor = Extractor(connection, self.profile, extra=extra_columns(self.settings))
+            return plan_phase(self.state, extractor, run, phase, self.settings, ids, allow_deletes=allow_deletes)
 
     def finish(
         self, key: SliceKey, store: StoreRef, *, removes: bool = False, dies: Callable[[], None] | None = None
@@ -332,7 +337,7 @@ class Pipeline:
 
 def wait_for_batches(sandbox: SandboxServer, waiting: Waiting) -> None:
     """Wait until Mailchimp has finished batches, or has none of them any more."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while unfinished := {one.id for one in sandbox.state.batches.unfinished()} & {*waiting.batch_ids}:
         assert time.monotonic() < deadline, f"batches {unfinished} do not end"
         time.sleep(0.001)

@@ -92,6 +92,7 @@ class _Planner:
             given = self._given(connection, entity)
         if phase.name == entity and self.run.mode != Mode.IDS:
             self._let_go(entity)
+            self._notice_deleted(entity)
         ranges: Sequence[SliceBounds] = ()
         named: list[str] = []
         if entity == "carts" and not phase.removes:
@@ -188,15 +189,12 @@ class _Planner:
         return [key for page in self._pages(entity) for key in page]
 
     def _gone(self, entity: str, allow_deletes: bool) -> list[str]:
-        """Put what the shop has deleted on the list of removals; return the keys of all that is on it."""
+        """Return the keys of all that is on the list of removals; a full sync looks first for what vanished."""
         if self.run.mode == Mode.FULL:
             extract = ENTITIES[entity].extract
             for keys in self._pages(entity):
                 there = self.extractor.existing(extract, keys)
                 self._notice(entity, [key for key in keys if key not in there])
-        else:
-            window = Window(self.run.window_start, self.run.window_end)
-            self._notice(entity, self.extractor.deleted_keys(entity, window))
         return self._due(entity, allow_deletes)
 
     def _due(self, entity: str, allow_deletes: bool) -> list[str]:
@@ -209,16 +207,31 @@ class _Planner:
         return list(dict.fromkeys(record.source_key for record in due))
 
     def _check_brake(self, entity: str, wanted: int, held: int) -> None:
-        if wanted <= _ALWAYS_ALLOWED:
-            return
         most = min(self.settings.max_deletes, int(held * self.settings.max_deletes_percent / 100))
-        if wanted > max(most, _ALWAYS_ALLOWED):
+        most = max(most, _ALWAYS_ALLOWED)
+        if wanted > most:
             raise TooManyDeletions(
                 f"The shop no longer has {wanted} of the {held} {entity} at Mailchimp; a run may delete {most} "
                 f"(max_deletes {self.settings.max_deletes}, max_deletes_percent "
                 f"{self.settings.max_deletes_percent:g}). Nothing was deleted. If that is right, run the DAG again "
                 "with 'Delete whatever is gone' switched on; if not, look at the shop's tables and the profile's SQL."
             )
+
+    def _notice_deleted(self, entity: str) -> None:
+        """Put what the shop says it has deleted on the list of removals.
+
+        It belongs to the entity's own phase, whose end moves the watermark beyond these deletions; the removals come
+        last, and may fail or be stopped by the brake any number of times.
+        """
+        if not ENTITIES[entity].deletes:
+            return
+        start = self.run.window_start
+        with self.state.begin() as connection:
+            mark = acknowledged_until(connection, self.run.store_ref, entity)
+        if mark is not None and (start is not None or self.run.mode == Mode.FULL):
+            mark -= timedelta(minutes=self.settings.window_overlap_minutes)
+            start = min(start or mark, mark)
+        self._notice(entity, self.extractor.deleted_keys(entity, Window(start, self.run.window_end)))
 
     def _notice(self, entity: str, keys: Sequence[str]) -> None:
         with self.state.begin() as connection:

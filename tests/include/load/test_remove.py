@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from include.load.errors import TooManyDeletions
 from include.load.phases import PHASES
 from include.state.database import SliceKey
+from include.state.runs import load_run
 from include.state.stores import load_store
 from tests.include.load.shop import MortalClient, die_at
 from tests.pipeline import STORE, Died, Pipeline, email_hash
@@ -280,3 +282,54 @@ def test_dying_between_the_steps_of_a_run_changes_nothing_about_its_end(filled: 
     assert set(filled.held("products")) == {"1", "3"}
     assert filled.held("products")["1"]["title"] == "New"
     assert due(filled) == []
+
+
+def run_without(pipeline: Pipeline, *phases: str) -> None:
+    """A scheduled run of which some phases don't get through."""
+    run, store = pipeline.begin(kind="scheduled")
+    for phase in PHASES.values():
+        if phase.name not in phases:
+            for part in pipeline.plan(run, phase):
+                pipeline.finish(SliceKey(run.run_ref, part.entity, part.number), store, removes=phase.removes)
+    assert pipeline.conclude(run).failure
+
+
+@pytest.mark.parametrize("phases", [["removals"], ["carts", "removals"]])
+def test_a_deletion_is_not_forgotten_when_the_removals_do_not_get_through(
+    pipeline: Pipeline, phases: list[str]
+) -> None:
+    """Found in review: the other phases move their watermarks past the tombstones, which only the removals read."""
+    pipeline.configure(window_overlap_minutes=0)
+    pipeline.add_product(1)
+    pipeline.add_customer(1)
+    for number in (1, 2):
+        pipeline.add_order(number, 1, 1)
+        pipeline.add_cart(number, 1, 1, minutes_ago=600)
+    pipeline.push()
+    pipeline.sql("DELETE FROM order_lines WHERE order_id = 2; DELETE FROM orders WHERE order_id = 2")
+    pipeline.sql("DELETE FROM cart_lines WHERE cart_id = 2; DELETE FROM carts WHERE cart_id = 2")
+    run_without(pipeline, *phases)
+    pipeline.push(kind="scheduled")
+    assert set(pipeline.held("orders")) == {"1"}
+    assert set(pipeline.held("carts")) == {"1"}
+    assert due(pipeline) == []
+
+
+def test_the_brake_on_one_entity_makes_no_deletion_of_another_forgotten(pipeline: Pipeline) -> None:
+    pipeline.configure(window_overlap_minutes=0)
+    for number in (1, 2):
+        pipeline.add_product(number)
+    pipeline.add_customer(1)
+    for number in range(1, 15):
+        pipeline.add_order(number, 1, 1)
+    pipeline.push()
+    pipeline.sql("DELETE FROM order_lines WHERE order_id > 2; DELETE FROM orders WHERE order_id > 2")
+    delete_product(pipeline, 2)
+    with pytest.raises(TooManyDeletions, match="12 of the 14 orders"):
+        pipeline.push(kind="scheduled")
+    with pipeline.state.begin() as connection:
+        run = load_run(connection, 2)
+    pipeline.conclude(run)
+    pipeline.push(kind="scheduled", allow_deletes=True)
+    assert set(pipeline.held("orders")) == {"1", "2"}
+    assert set(pipeline.held("products")) == {"1"}
