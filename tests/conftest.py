@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
 from include.embedded_postgres import EmbeddedPostgres
 from include.sandbox.server import SandboxServer
 from tests.pipeline import Pipeline, create_shop
 from tests.server_folder import make_server_folder
+
+# The same examples every time, however long one takes on a machine that is doing something else.
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

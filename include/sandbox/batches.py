@@ -132,13 +132,14 @@ class BatchQueue:
         doom = self._faults.on_post(request.operations)
         body = call.body.encode() if isinstance(call.body, str) else call.body
         batch = Batch(secrets.token_hex(5), now(), body, doom=doom)
+        reply = self._render(batch, call)  # before the worker may take it up: Mailchimp says pending
         self.batches[batch.id] = batch
         self._save(batch)
         with self._wake:
             self._wake.notify_all()
         if Fault.REPLY_LOST in doom:
             raise server_error()
-        return self._render(batch, call)
+        return reply
 
     def _list(self, call: Call) -> Document:
         """GET /batches, oldest first."""

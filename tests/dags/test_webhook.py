@@ -21,7 +21,7 @@ DAG_ID = "mailchimp_webhook__demo"
 def say(stage: Stage, address: str) -> None:
     """What the endpoint does with a call."""
     event = ReceivedEvent("unsubscribe", datetime.now(UTC), [email_hash(address)], f"{datetime.now(UTC)}")
-    assert store_event(open_state(stage.shop), "demo", DEFAULT_LIST, event, timedelta(seconds=5))
+    assert store_event(open_state(stage.shop), "demo", DEFAULT_LIST, event, timedelta(seconds=20))
 
 
 def test_there_is_one_only_where_webhooks_are_switched_on(stage: Stage) -> None:

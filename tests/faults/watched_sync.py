@@ -128,6 +128,8 @@ class WatchedSync:
             worker.kill()
             worker.join()
             assert worker.exitcode == -SIGKILL, f"the worker ended before {moment}: exit code {worker.exitcode}"
+        # Mailchimp goes on with what it has received: a batch may not be there yet.
+        self._until(lambda: not self._sandbox.state.traffic.active, "requests of a killed worker stay")
         # The server may still be at a statement of the dead worker's; what it left stands when its sessions are gone.
         sessions = "SELECT FROM pg_stat_activity WHERE application_name = :schema"
         self._until(lambda: not self.rows(sessions, schema=self._schema), "sessions of a killed worker stay")

@@ -331,12 +331,12 @@ def test_a13_one_store_can_be_inactive_while_another_is_active(deployment: Deplo
 def test_a14_a_reply_is_waited_for_as_long_as_the_settings_say(deployment: Deployment) -> None:
     from mailchimp_airflow.store import open_store
 
-    with SandboxServer.start(latency_seconds=0.5) as slow:
+    with SandboxServer.start(latency_seconds=3) as slow:
         deployment.connect(host=slow.url, password=slow.api_key)
         deployment.configure({"request_timeout_seconds": 0.05})
         with open_store("demo", QUICK) as store, pytest.raises(ConnectionFailed, match="did not come in time"):
             store.client.ping()
-        deployment.configure({"request_timeout_seconds": 10})
+        deployment.configure({"request_timeout_seconds": 60})
         with open_store("demo", QUICK) as store:
             assert store.client.ping() == "Everything's Chimpy!"
 

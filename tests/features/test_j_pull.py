@@ -295,7 +295,7 @@ def test_j5_what_contacts_do_is_in_the_shop_as_soon_as_mailchimp_calls(
         people.change_address(puller.account, LIST_ID, moving, "moved@mail.little.shop", at=soon())
         puller.do(people.subscribe, "new@mail.little.shop", at=soon())
         puller.do(people.change_profile, "new@mail.little.shop", merge_fields={"FNAME": "Ann"}, at=soon())
-        assert puller.pipeline.sandbox.state.deliveries.settle()
+        assert puller.pipeline.sandbox.state.deliveries.settle(30)
         assert endpoint.call(header="").status_code == 401
         dag_run = SimpleNamespace(run_id="asset-triggered", run_type="asset_triggered")
         assert pull.of_webhooks("demo", {"dag_run": dag_run})["worked_off"] == 6

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from local.environment import PROJECT_ROOT
-from tests.local.test_up import free_port
+from tests.free_port import free_port
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -21,6 +22,7 @@ from include.sandbox.account import DEFAULT_LIST
 from include.sandbox.deliveries import signature
 from include.state.stores import register_store
 from mailchimp_airflow import webhooks
+from mailchimp_airflow.hooks.shop import HURRIED
 from tests.pipeline import SETTINGS, Pipeline
 
 ANN = "ann@mail.little.shop"
@@ -83,6 +85,12 @@ class Endpoint:
         )
         self.connect(webhook_secret=made["signing_secret"])
 
+    def be_patient(self) -> None:
+        """Give the database longer than a webhook may take: the machine may be doing something else."""
+        self.monkeypatch.setattr(webhooks, "_ANSWER_SECONDS", 20)
+        self.monkeypatch.setattr(webhooks, "_STATEMENT", timedelta(seconds=15))
+        self.monkeypatch.setitem(HURRIED, "connect_timeout", "15")
+
     def forget(self) -> None:
         """Have settings and connections read anew, as after half a minute."""
         self.monkeypatch.setattr(webhooks, "reception", webhooks.Reception())
@@ -105,6 +113,7 @@ def open_endpoint(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, folder: P
     """Serve the app for the pipeline's store, which a run has registered before."""
     monkeypatch.setenv("STORES_FILE", str(folder / "stores.yaml"))
     endpoint = Endpoint(pipeline, monkeypatch, folder / "stores.yaml")
+    endpoint.be_patient()
     endpoint.configure()
     endpoint.connect(webhook_secret=SECRET)
     endpoint.connect_shop()

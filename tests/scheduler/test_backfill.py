@@ -22,7 +22,8 @@ from include.sandbox.server import SandboxServer
 from local.environment import LOGIN, PASSWORD, SHOP_DATABASE, LocalEnvironment, Ports
 from local.services import load_shop, local_run, start_airflow, start_metadata, start_sandbox
 from tests.dags.notes import noted
-from tests.scheduler.airflow_api import AirflowApi, free_port
+from tests.free_port import free_port
+from tests.scheduler.airflow_api import AirflowApi
 
 PUSH, FRESH, REPLAY = "mailchimp_push__demo", "mailchimp_full_sync__fresh", "mailchimp_replay__demo"
 
@@ -97,7 +98,7 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
 def configure(folder: Path) -> None:
     """Write the settings: one store with a schedule, and one to compare it with."""
     # The schedule's only time of day comes in the midst of the test; it gives one run per day of the past.
-    tick = datetime.now(UTC) + timedelta(minutes=3)
+    tick = datetime.now(UTC) + timedelta(minutes=6)
     store = {
         "key": "demo",
         "store_id": "demo-shop",
@@ -133,7 +134,7 @@ def test_schedule_backfills_and_replay_end_with_what_a_fresh_full_sync_sends(run
         assert airflow.runs(PUSH)[failed]["state"] == "success"
         replay = airflow.trigger(REPLAY)
         assert airflow.wait_for_run(REPLAY, replay) == "success"
-        airflow.wait_until(lambda: len(scheduled(airflow)) > 1, "the scheduled run", 240)
+        airflow.wait_until(lambda: len(scheduled(airflow)) > 1, "the scheduled run", 420)
     for run_id in scheduled(airflow):
         assert airflow.wait_for_run(PUSH, run_id) == "success"
     last, full_sync = airflow.trigger(PUSH), airflow.trigger(FRESH)
@@ -155,15 +156,17 @@ def test_schedule_backfills_and_replay_end_with_what_a_fresh_full_sync_sends(run
 def mark_one_as_failed(airflow: AirflowApi) -> str:
     """Fail one of the backfill's runs while it runs, as a person would; returns its id."""
 
-    def running() -> list[str]:
-        found = airflow.runs(PUSH).items()
-        return [run_id for run_id, run in found if run["run_type"] == "backfill" and run["state"] == "running"]
+    at_work: list[str] = []
 
-    airflow.wait_until(running, "a running backfill run", 120)
-    [(run_id)] = running()[:1]
-    airflow.wait_until(lambda: "running" in tasks(airflow, run_id), "a running task", 120)
-    airflow.mark_failed(PUSH, run_id)
-    return run_id
+    def running() -> list[str]:
+        for run_id, run in airflow.runs(PUSH).items():
+            if run["run_type"] == "backfill" and run["state"] == "running" and "running" in tasks(airflow, run_id):
+                at_work.append(run_id)
+        return at_work
+
+    airflow.wait_until(running, "a backfill run with a running task", 120)
+    airflow.mark_failed(PUSH, at_work[0])
+    return at_work[0]
 
 
 def tasks(airflow: AirflowApi, run_id: str) -> set[str]:

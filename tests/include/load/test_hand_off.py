@@ -21,7 +21,7 @@ from include.state.database import SliceKey
 from tests.include.load.shop import Died, TinyShop, die_at
 
 RECORDS = 35
-LATE = datetime.now(UTC) + timedelta(hours=7)
+LATE = datetime.now(UTC) + timedelta(hours=20)  # from when the tests were collected
 
 
 @pytest.fixture

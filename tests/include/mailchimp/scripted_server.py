@@ -116,9 +116,9 @@ class ScriptedServer:
                 try:
                     reply = script._next(Received(self.command, parts.path, query, dict(self.headers), body, self.path))
                     time.sleep(reply.delay)
-                    self.send(reply)
                 finally:
-                    script._enter(-1)
+                    script._enter(-1)  # before the client hears of it and sends the next request
+                self.send(reply)
 
             def send(self, reply: Reply) -> None:
                 if reply.drop:

@@ -22,7 +22,7 @@ from tests.include.mailchimp.scripted_server import (
     problem_reply,
 )
 
-QUICK = RetryPolicy(attempts=5, total_seconds=5, first_wait_seconds=0.01, longest_wait_seconds=0.02)
+QUICK = RetryPolicy(attempts=5, total_seconds=60, first_wait_seconds=0.01, longest_wait_seconds=0.02)
 MOMENT = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 

@@ -85,7 +85,7 @@ def test_an_incremental_pull_reads_what_changed_and_no_more(puller: Puller) -> N
 def test_a_thousand_changes_take_few_calls(puller: Puller) -> None:
     fill(puller, 3000, spread=3000)
     puller.pull()
-    fill(puller, 1000, first=3000, spread=1000, at=NOW)
+    fill(puller, 1000, first=3000, spread=1000, at=datetime.now(UTC))
     assert puller.calls(puller.pull) <= 4  # beside them, two check account and audience
     assert len(puller.mirror()) == 4000
 

@@ -23,7 +23,7 @@ def say(puller: Puller, *addresses: str, kind: str = "unsubscribe") -> None:
     """What the endpoint does with calls."""
     for address in addresses:
         event = ReceivedEvent(kind, datetime.now(UTC), [email_hash(address)], f"{address} {datetime.now(UTC)}")
-        assert store_event(puller.pipeline.state, "demo", LIST_ID, event, timedelta(seconds=5))
+        assert store_event(puller.pipeline.state, "demo", LIST_ID, event, timedelta(seconds=20))
 
 
 def work(puller: Puller, patience: timedelta = NEVER) -> int:

@@ -35,7 +35,7 @@ class Api:
 
     def call(self, method: str, path: str, body: Any = None, **params: Any) -> requests.Response:
         data = body if isinstance(body, (str, bytes, type(None))) else json.dumps(body)
-        return self.session.request(method, self.server.url + path, data=data, params=params, timeout=10)
+        return self.session.request(method, self.server.url + path, data=data, params=params, timeout=30)
 
     def ok(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         reply = self.call(method, path, body, **params)
@@ -56,12 +56,12 @@ class Api:
 
     def finished(self, operations: list[dict[str, Any]]) -> dict[str, Any]:
         batch = self.ok("POST", "/batches", {"operations": operations})
-        for _ in range(1000):
-            if batch["status"] == "finished":
-                return dict(batch)
+        deadline = time.monotonic() + 30
+        while batch["status"] != "finished":
+            assert time.monotonic() < deadline, "the batch did not finish"
             time.sleep(0.005)
             batch = self.ok("GET", f"/batches/{batch['id']}")
-        raise AssertionError("the batch did not finish")
+        return dict(batch)
 
     def results(self, batch: dict[str, Any]) -> dict[str | None, dict[str, Any]]:
         reply = requests.get(batch["response_body_url"], timeout=10)

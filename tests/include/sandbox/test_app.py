@@ -1,5 +1,6 @@
 """Credentials, limits, errors and filters of the HTTP side."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -48,9 +49,20 @@ def test_a_given_key_is_the_only_one() -> None:
 
 
 def test_the_eleventh_simultaneous_request_is_throttled() -> None:
-    with SandboxServer.start(latency_seconds=1) as server, ThreadPoolExecutor(14) as pool:
-        auth = ("any", server.api_key)
-        replies = list(pool.map(lambda _: requests.get(f"{server.url}/ping", auth=auth, timeout=10), range(14)))
+    some_are_refused = threading.Event()
+    with SandboxServer.start() as server, ThreadPoolExecutor(14) as pool:
+
+        def hold(method: str, path: str) -> None:
+            some_are_refused.wait(30)
+
+        def ping(_: int) -> requests.Response:
+            reply = requests.get(f"{server.url}/ping", auth=("any", server.api_key), timeout=60)
+            if reply.status_code == 429:
+                some_are_refused.set()
+            return reply
+
+        server.state.fault = hold
+        replies = list(pool.map(ping, range(14)))
         refused = [reply for reply in replies if reply.status_code == 429]
         assert 1 <= len(refused) <= 4
         assert refused[0].json()["detail"] == "You have exceeded the limit of 10 simultaneous connections."

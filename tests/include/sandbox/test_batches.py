@@ -1,6 +1,7 @@
 """Batches: whole or refused, phases, shuffled results behind expiring links, restarts."""
 
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import requests
 
 from include.sandbox.account import DEFAULT_LIST
 from include.sandbox.api import Reply
-from include.sandbox.batches import MAX_PENDING
+from include.sandbox.batches import MAX_PENDING, Batch
 from include.sandbox.server import SandboxServer
 from tests.include.sandbox.conftest import CUSTOMER, ORDER, STORE, Api, add_store
 
@@ -76,20 +77,38 @@ def test_results_come_in_another_order_and_in_several_files(shop: Api) -> None:
     assert len(results) == 450
 
 
-def test_phases_go_by_the_clock_and_one_batch_at_a_time() -> None:
-    with SandboxServer.start(batch_seconds=2) as server:
+def test_phases_go_by_the_clock_and_one_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, list[str]]] = []
+    posted = threading.Event()
+
+    def look(batch: Batch, name: str, value: Any) -> None:
+        """What the API shows in each phase; the worker asks it itself, so that no phase is over before."""
+        is_phase = name == "status" and value != "pending"
+        if is_phase:
+            assert posted.wait(30)
+        object.__setattr__(batch, name, value)
+        if is_phase:
+            shown = Api(server).ok("GET", "/batches")["batches"]
+            seen.append((time.monotonic() - begun, [one["status"] for one in shown]))
+
+    with SandboxServer.start(batch_seconds=0.4) as server:
         api = Api(server)
+        monkeypatch.setattr(Batch, "__setattr__", look)
+        begun = time.monotonic()
         first = api.ok("POST", "/batches", {"operations": [PING]})
         assert (first["status"], first["completed_at"], first["response_body_url"]) == ("pending", "", "")
-        second = api.ok("POST", "/batches", {"operations": [PING]})
-        seen, others = [], set()
-        while not seen or seen[-1] != "finished":
-            listed = {one["id"]: one for one in api.ok("GET", "/batches")["batches"]}
-            others.add((listed[first["id"]]["status"], listed[second["id"]]["status"]))
-            seen += [status] if (status := listed[first["id"]]["status"]) not in seen else []
+        api.ok("POST", "/batches", {"operations": [PING]})
+        posted.set()
+        deadline = time.monotonic() + 30
+        while len(seen) < 8:
+            assert time.monotonic() < deadline
             time.sleep(0.01)
-        assert [one for one in seen if one != "pending"] == ["preprocessing", "started", "finalizing", "finished"]
-        assert {status for of_first, status in others if of_first != "finished"} == {"pending"}
+    phases = ["preprocessing", "started", "finalizing", "finished"]
+    assert [statuses for _, statuses in seen] == [[one, "pending"] for one in phases] + [
+        ["finished", one] for one in phases
+    ]
+    earliest = [0.4 * part for part in (0, 0.25, 0.75, 1, 1, 1.25, 1.75, 2)]
+    assert all(moment >= least for (moment, _), least in zip(seen, earliest, strict=True))
 
 
 def test_each_look_gives_a_new_link_that_must_not_be_decoded(shop: Api) -> None:
@@ -113,9 +132,14 @@ def test_links_expire() -> None:
 def test_batches_expire() -> None:
     with SandboxServer.start(batch_seconds=0, batch_retention_seconds=1) as server:
         api = Api(server)
-        batch = api.finished([PING])
-        time.sleep(1.1)
+        begun = time.monotonic()
+        batch = api.ok("POST", "/batches", {"operations": [PING]})
+        while api.call("GET", f"/batches/{batch['id']}").status_code == 200:
+            assert time.monotonic() - begun < 30
+            time.sleep(0.02)
+        assert time.monotonic() - begun >= 1
         api.refused(404, "GET", f"/batches/{batch['id']}")
+        assert api.own("requests")["operations"] == 1
 
 
 def test_a_deleted_batch_is_gone_and_the_next_one_runs() -> None:
@@ -153,9 +177,9 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
         waiting = api.ok("POST", "/batches", {"operations": [put_order("late")]})
     with SandboxServer.start(**options) as server:
         api = Api(server)
-        for _ in range(500):
-            if api.ok("GET", f"/batches/{waiting['id']}")["status"] == "finished":
-                break
+        deadline = time.monotonic() + 30
+        while api.ok("GET", f"/batches/{waiting['id']}")["status"] != "finished":
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         assert api.ok("GET", f"{STORE}/orders/late")["id"] == "late"
 

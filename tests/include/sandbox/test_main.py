@@ -29,12 +29,12 @@ def test_it_says_ready_serves_and_stops(number: signal.Signals) -> None:
     assert process.stdout is not None
     word, url = process.stdout.readline().split()
     assert (word, url.startswith("http://127.0.0.1:"), url.endswith("/3.0")) == ("READY", True, True)
-    lists = requests.get(f"{url}/lists", auth=("any", "k"), timeout=10).json()["lists"]
+    lists = requests.get(f"{url}/lists", auth=("any", "k"), timeout=30).json()["lists"]
     assert [(one["id"], one["name"], one["double_optin"]) for one in lists] == [("abc", "Shop", True)]
-    member = requests.get(f"{url}/lists/abc/members/c39@kauf-demo.shop", auth=("any", "k"), timeout=10)
+    member = requests.get(f"{url}/lists/abc/members/c39@kauf-demo.shop", auth=("any", "k"), timeout=30)
     assert member.status_code == 200
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "GET /lists 200" in errors
 
@@ -44,7 +44,7 @@ def test_a_taken_port_is_told_clearly() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = command("--port", str(taken.getsockname()[1]))
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Choose another --port" in errors
     assert "Traceback" not in errors
@@ -52,7 +52,7 @@ def test_a_taken_port_is_told_clearly() -> None:
 
 def test_an_unusable_file_is_told_clearly(tmp_path: Path) -> None:
     process = command("--port", "0", "--file", str(tmp_path / "missing" / "state.sqlite"))
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Choose another --file" in errors
     assert "Traceback" not in errors
@@ -60,6 +60,6 @@ def test_an_unusable_file_is_told_clearly(tmp_path: Path) -> None:
 
 def test_a_wrong_list_is_told_clearly() -> None:
     process = command("--list", "abc:Shop:tripple")
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "is not ID[:name[:double]]" in errors

@@ -23,8 +23,8 @@ def test_a_call_that_saves_its_batch_and_the_worker_do_not_wait_for_each_other(t
 
     calling = threading.Thread(target=call, daemon=True)
     calling.start()
-    calling.join(timeout=5)
-    worker.join(timeout=5)
+    calling.join(timeout=20)
+    worker.join(timeout=20)
     assert not calling.is_alive()
     assert not worker.is_alive()
     file.close()

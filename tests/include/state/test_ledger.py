@@ -237,4 +237,4 @@ def test_lists_of_records_are_found_quickly_even_before_the_planner_knows_the_le
     send(state, store, slice_key, changed)
     with state.begin() as connection:
         assert len(acknowledged(connection, store.store_ref, "products", changed.record_ids)) == 2000
-    assert time.perf_counter() - begun < 10  # seconds; a scan of the table per record takes minutes
+    assert time.perf_counter() - begun < 25  # seconds; a scan of the table per record takes minutes
