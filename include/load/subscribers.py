@@ -11,7 +11,7 @@ from include.extract.slices import Extractor, Window
 from include.load.newcomers import check_limit, only_with_evidence
 from include.load.runs import Mode
 from include.state.database import StateDatabase
-from include.state.ledger import acknowledged
+from include.state.ledger import acknowledged, leftovers
 from include.state.members import ArchivedContacts
 from include.state.replays import replayed_keys
 from include.state.runs import SUBSCRIBERS, Run
@@ -21,6 +21,7 @@ from include.transform.entities import ENTITIES
 from include.transform.records import BuildContext
 
 _ROWS = 5_000  # customers that are looked at together
+_OF_PEOPLE = ("members", "customers")
 
 
 def count_new_subscribers(
@@ -47,7 +48,7 @@ def count_new_subscribers(
     if run.kind == SUBSCRIBERS:
         check_limit(context.settings)
     members, most = ENTITIES["members"], context.settings.max_new_subscribers
-    if most is None or {"members", "customers"}.isdisjoint(run.entities):
+    if most is None or set(_OF_PEOPLE).isdisjoint(run.entities):
         return 0
     if run.audience:
         context = replace(context, audience=Audience.from_json(run.audience))
@@ -55,7 +56,7 @@ def count_new_subscribers(
         store = load_store(connection, run.store_ref)
     archived = ArchivedContacts(state, store.account_id, context.settings.list_id)
     context = replace(context, archived_among=archived)
-    found = 0
+    found: set[str] = set()
     for frame in _customers(state, extractor, run, ids):
         if run.kind == SUBSCRIBERS:
             frame = only_with_evidence(extractor, frame, context)
@@ -66,26 +67,30 @@ def count_new_subscribers(
             if method == "PUT"
         ]
         with state.begin() as connection:
-            found += len(set(subscribed) - acknowledged(connection, run.store_ref, "members", subscribed))
-        if found > most:
+            found |= set(subscribed) - acknowledged(connection, run.store_ref, "members", subscribed)
+        if len(found) > most:
             break
-    return found
+    return len(found)
 
 
 def _customers(state: StateDatabase, extractor: Extractor, run: Run, ids: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Yield the customers that a run looks at, page by page."""
+    """Yield the customers that a run looks at, page by page; some may come twice."""
     members = ENTITIES["members"]
-    if run.mode == Mode.IDS:
-        with state.begin() as connection:
-            replayed = {
-                key for entity in ("members", "customers") for key in replayed_keys(connection, run.run_ref, entity)
-            }
-        named = sorted({*ids, *replayed})
-        for first in range(0, len(named), _ROWS):
-            there = extractor.existing(members.extract, named[first : first + _ROWS])
-            yield extractor.read_ids(members.extract, sorted(there))
-        return
     window, after = Window(*run.window(members.name)), None
+    with state.begin() as connection:
+        if run.mode == Mode.IDS:
+            named = {*ids, *(key for name in _OF_PEOPLE for key in replayed_keys(connection, run.run_ref, name))}
+        elif window.since is None:
+            named = set()  # a window without a start has them
+        else:  # whom other runs left, a replay that was not approved among them
+            sent = [name for name in _OF_PEOPLE if name in run.entities]
+            named = {key for name in sent for key in leftovers(connection, run.store_ref, name)}
+    keys = sorted(named)
+    for first in range(0, len(keys), _ROWS):
+        there = extractor.existing(members.extract, keys[first : first + _ROWS])
+        yield extractor.read_ids(members.extract, sorted(there))
+    if run.mode == Mode.IDS:
+        return
     for part in extractor.plan(members.extract, window, 10**9):  # one range: from the first to the last key
         while True:
             frame = extractor.read_range(members.extract, after, part.last_key, _ROWS, window, part.first_key)

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from include.extract.slices import Extractor
-from include.load import subscribers
+from include.load import replay, subscribers
+from include.load.replay import Selection
 from include.load.runs import Mode
 from include.load.subscribers import count_new_subscribers
 from include.transform.records import BuildContext
-from tests.pipeline import Pipeline
+from tests.pipeline import AUDIENCE, Pipeline
 
 
 def count(pipeline: Pipeline, ids: tuple[str, ...] = (), **options: object) -> int:
@@ -76,3 +77,23 @@ def test_counting_stops_above_the_limit(pipeline: Pipeline, monkeypatch: pytest.
     assert count(pipeline) == 4
     pipeline.configure(max_new_subscribers=100)
     assert count(pipeline) == 8
+
+
+def test_people_whom_a_replay_brought_up_count_in_every_later_run(pipeline: Pipeline) -> None:
+    """Found in review: who was owed by a replay that nobody approved went with the next scheduled run, unasked."""
+    for number in (1, 2, 3):
+        pipeline.add_customer(number, opted_in=True)
+    size = {"name": "Size", "tag": "SIZE", "type": "text", "required": True}
+    field = pipeline.client.post(f"{AUDIENCE}/merge-fields", json=size)
+    pipeline.configure(max_new_subscribers=2, ecommerce=False)
+    pipeline.push()
+    assert len(pipeline.rejected()) == 3
+    assert field
+    pipeline.client.delete(f"{AUDIENCE}/merge-fields/{field['merge_id']}")
+
+    request = replay.request_for("replay", "unused", ("members",))
+    asked, store = pipeline.begin(mode=request.mode, entities=request.entities, kind=request.kind)
+    assert replay.select(pipeline.state, store, asked, Selection()) == 3
+    pipeline.conclude(asked)
+    assert count(pipeline, kind="scheduled") == 3
+    assert count(pipeline, kind="scheduled", entities=("products",)) == 0
