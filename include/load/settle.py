@@ -37,6 +37,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from sqlalchemy import Connection
+
 from include.load.hand_off import LookUp
 from include.load.outcomes import Answer, Outcome, classify, unless_put_works
 from include.load.triage import OWNER
@@ -49,7 +51,7 @@ from include.state.database import SliceKey, StateDatabase
 from include.state.hand_off import adopt
 from include.state.settlement import Results
 from include.state.stores import StoreRef, learned_order_verb, load_store
-from include.transform.entities import ENTITIES, Entity
+from include.transform.entities import ENTITIES
 
 log = logging.getLogger(__name__)
 
@@ -160,23 +162,33 @@ class Settler:
             if status.response_body_url is None:
                 return self._link_overdue(batch, status) and self._give_up(batch)
             try:
-                results = self._fetch(batch, status, status.response_body_url)
+                results, misplaced = self._fetch(batch, status, status.response_body_url)
             except (ArchiveTruncated, ResultLinkExpired):
                 if download == _DOWNLOADS - 1:
                     raise
                 continue
             with self._state.begin() as connection:
+                # Whoever may settle the batch deletes, and nobody writes these records anew before that is done: a
+                # deletion that comes late would take the new one.
+                if misplaced and settlement.lock(connection, batch.batch_ref):
+                    self._delete(connection, batch, misplaced)
                 return settlement.settle(connection, batch.batch_ref, results)
         return False
 
-    def _fetch(self, batch: OpenBatch, status: BatchStatus, url: str) -> Results:
-        """Read the archive completely before anything is written: half an archive is no outcome."""
+    def _fetch(self, batch: OpenBatch, status: BatchStatus, url: str) -> tuple[Results, list[int]]:
+        """Read the archive completely before anything is written: half an archive is no outcome.
+
+        Returns:
+            The outcomes, and which operations were about records that are another customer's by now: these have to be
+            deleted, and count as missing, so that they are made anew.
+        """
         with self._state.begin() as connection:
             methods = sent_methods(connection, batch.batch_ref)
             inside = sent_children(connection, batch.batch_ref)
             put_works = learned_order_verb(connection, batch.store_ref) == "put"
         answers: dict[int, tuple[Answer, int]] = {}
         surplus: dict[int, list[str]] = {}
+        misplaced: list[int] = []
         entity = ENTITIES[batch.slice.entity]
         with self._client.download_results(url) as stream:
             for result in read_results(stream):
@@ -188,20 +200,20 @@ class Settler:
                         held = updated_record(result.response)
                         surplus[sequence] = surplus_children(tuple(entity.children), inside[sequence], held)
                         if entity.owner and belongs_to_another(inside[sequence], held):
-                            self._delete(batch, entity, sequence)
+                            misplaced.append(sequence)
                             answers[sequence] = (Answer(Outcome.MISSING), 404)
         put_works = put_works or any(
             answer.outcome is Outcome.OK and methods[sequence] == "PUT" for sequence, (answer, _) in answers.items()
         )
-        return replace(_results(answers, status.completed_at, put_works=put_works), surplus=surplus)
+        return replace(_results(answers, status.completed_at, put_works=put_works), surplus=surplus), misplaced
 
-    def _delete(self, batch: OpenBatch, entity: Entity, sequence: int) -> None:
-        """Delete a record whose customer is another one by now; it is then made anew."""
-        with self._state.begin() as connection:
+    def _delete(self, connection: Connection, batch: OpenBatch, sequences: Sequence[int]) -> None:
+        store_id = load_store(connection, batch.store_ref).store_id
+        path = ENTITIES[batch.slice.entity].endpoint.format(store_id=store_id)
+        for sequence in sequences:
             record_id = sent_record(connection, batch.batch_ref, sequence)
-            store_id = load_store(connection, batch.store_ref).store_id
-        with suppress(NotFound):
-            self._client.delete(f"{entity.endpoint.format(store_id=store_id)}/{quote(record_id, safe='')}")
+            with suppress(NotFound):
+                self._client.delete(f"{path}/{quote(record_id, safe='')}")
 
     def _give_up(self, batch: OpenBatch) -> bool:
         """Count the whole batch as unknown; stop it at Mailchimp, so that it cannot run after what is sent next."""

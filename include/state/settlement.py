@@ -48,6 +48,18 @@ class Results:
     surplus: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
+_LOCKED = text("""
+    SELECT b.batch_ref, b.store_ref, b.entity, r.dag_run_id, b.purpose FROM batch b JOIN run r USING (run_ref)
+    WHERE b.batch_ref = :batch_ref AND b.state = :expected
+    FOR UPDATE OF b SKIP LOCKED
+""")
+
+
+def lock(connection: Connection, batch_ref: int) -> bool:
+    """Keep others from settling a posted batch until the transaction ends; False where somebody does or did."""
+    return connection.execute(_LOCKED, {"batch_ref": batch_ref, "expected": "posted"}).one_or_none() is not None
+
+
 def settle(
     connection: Connection,
     batch_ref: int,
@@ -68,14 +80,7 @@ def settle(
     Returns:
         False when the batch is settled already, or somebody else is just settling it: then nothing is written.
     """
-    batch = connection.execute(
-        text("""
-            SELECT b.batch_ref, b.store_ref, b.entity, r.dag_run_id, b.purpose FROM batch b JOIN run r USING (run_ref)
-            WHERE b.batch_ref = :batch_ref AND b.state = :expected
-            FOR UPDATE OF b SKIP LOCKED
-        """),
-        {"batch_ref": batch_ref, "expected": expected},
-    ).one_or_none()
+    batch = connection.execute(_LOCKED, {"batch_ref": batch_ref, "expected": expected}).one_or_none()
     if batch is None:
         return False
     _write_outcomes(connection, batch_ref, results)
