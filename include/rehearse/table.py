@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from include.rehearse.differences import names_people
 from include.rehearse.forecast import EntityForecast, Forecast
 
 _COLUMNS: Final = {
@@ -46,6 +47,8 @@ def _lines(forecast: Forecast) -> Iterator[str]:
         yield f"new subscribers: {forecast.new_subscribers:,} (not counted beyond max_new_subscribers)"
     if forecast.unchecked:
         yield f"{forecast.unchecked:,} records were too many to look up: they are taken as the ledger has them"
+    if any(names_people(entity) for entity in forecast.entities):
+        yield "not foreseen: what contacts did at Mailchimp since the last pull; a run reads that before it sends people"
     for one in forecast.entities.values():
         yield from _details(one)
     for failure in forecast.failures:

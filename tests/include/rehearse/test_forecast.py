@@ -47,6 +47,13 @@ def test_of_people_it_says_only_that_something_changes(pipeline: Pipeline) -> No
         assert contact not in forecast_table(forecast)
 
 
+def test_it_says_that_news_of_contacts_is_read_first(pipeline: Pipeline) -> None:
+    pipeline.add_product(1)
+    pipeline.add_customer(1, opted_in=True)
+    assert "not foreseen: what contacts did at Mailchimp" in forecast_table(rehearse(pipeline))
+    assert "not foreseen" not in forecast_table(rehearse(pipeline, entities=("products",)))
+
+
 def test_examples_are_few_however_many_records_change(pipeline: Pipeline) -> None:
     for product in range(1, 41):
         pipeline.add_product(product)
