@@ -25,7 +25,7 @@ from typing import Any
 from airflow.sdk import DAG, chain, dag, task, teardown
 
 from include.config.stores import StoreSettings, load_stores
-from mailchimp_airflow import alerts, backfill_subscribers
+from mailchimp_airflow import alerts, backfill_subscribers, push
 from mailchimp_airflow.push_dag import approval, phases, task_defaults
 
 
@@ -49,7 +49,7 @@ def backfill_subscribers_dag(store: StoreSettings) -> DAG:
         def count() -> dict[str, int]:
             return backfill_subscribers.count(store.key)
 
-        @task
+        @task(pool=push.POOL)
         def prepare(**context: Any) -> int:
             return backfill_subscribers.begin(store.key, context)
 

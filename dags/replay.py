@@ -49,7 +49,7 @@ def replay_dag(store: StoreSettings) -> DAG:
         def count(**context: Any) -> dict[str, Any]:
             return replay.count(store.key, context)
 
-        @task
+        @task(pool=push.POOL)
         def prepare(**context: Any) -> int:
             return replay.begin(store.key, context)
 

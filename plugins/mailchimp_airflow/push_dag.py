@@ -58,19 +58,19 @@ def push_dag(
         **alerts.of_dag(store, has_deadline=mode == "incremental"),
     )
     def mailchimp_push() -> None:
-        @task
+        @task(pool=push.POOL)
         def prepare(**context: Any) -> int:
             return push.begin(store.key, context)
 
-        @task(trigger_rule="all_skipped")
+        @task(trigger_rule="all_skipped", pool=push.POOL)
         def dry_run(**context: Any) -> dict[str, Any]:
             return push.rehearse(store.key, context)
 
-        @task
+        @task(pool=push.POOL)
         def erase(run_ref: Any, **context: Any) -> dict[str, int]:
             return erase_people(store.key, run_ref, context)
 
-        @task
+        @task(pool=push.POOL)
         def segments(run_ref: Any) -> dict[str, int]:
             return push.push_segments(store.key, run_ref)
 

@@ -61,8 +61,10 @@ class TestShape:
 
     def test_push_tasks_share_the_accounts_pool(self) -> None:
         dag = load_dag()
-        pushes = [task for task in dag.tasks if task.task_id.endswith(".push")]
-        assert [task.pool for task in pushes] == ["mailchimp"] * 9
+        pushes = {task.task_id for task in dag.tasks if task.task_id.endswith(".push")}
+        assert len(pushes) == 9
+        pooled = {task.task_id for task in dag.tasks if task.pool == "mailchimp"}
+        assert pooled >= pushes | {"prepare", "dry_run", "erase", "pull_consent"}
 
 
 @pytest.mark.slow
