@@ -48,7 +48,7 @@ def _lines(forecast: Forecast) -> Iterator[str]:
     if forecast.unchecked:
         yield f"{forecast.unchecked:,} records were too many to look up: they are taken as the ledger has them"
     if any(names_people(entity) for entity in forecast.entities):
-        yield "not foreseen: what contacts did at Mailchimp since the last pull; a run reads that before people are sent"
+        yield "not foreseen: what contacts did at Mailchimp since the last pull, which a run reads before people"
     for one in forecast.entities.values():
         yield from _details(one)
     for failure in forecast.failures:

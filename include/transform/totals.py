@@ -16,6 +16,8 @@ from include.transform.records import positions
 _REDUCED = ("refunded", "partially_refunded", "cancelled")
 #: What whole hundred-millionths can hold, with room for rounding.
 _LARGEST = 0.99 * 2**63
+#: Pieces of an order whose rounding is allowed for.
+_MOST_PIECES = 10_000
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class Totals:
 def add_up(orders: pd.DataFrame, lines: ChildRows, prices: Literal["gross", "net"] | None) -> Totals:
     """Add up every order in whole hundred-millionths, and compare with ``order_total``.
 
-    An order is right when its sum comes within one minor unit of the total. Refunded and cancelled orders carry what
-    was really paid and aren't compared.
+    An order is right when its sum comes as near to the total as rounding explains: one minor unit for the order, and
+    half of one for each piece, since shops round prices, discounts and tax by the piece or by the line. Refunded and
+    cancelled orders carry what was really paid and aren't compared.
 
     Args:
         orders: with amounts, ``currency_digits``, ``financial_status`` and ``cancelled_at``.
@@ -49,7 +52,9 @@ def add_up(orders: pd.DataFrame, lines: ChildRows, prices: Literal["gross", "net
     discount = np.where(stated, units(orders["discount_total"]), line_discounts)
     without_tax = goods - discount + shipping
     sums = {"gross": (without_tax,), "net": (without_tax + tax,), None: (without_tax + tax, without_tax)}[prices]
-    tolerance = 10 ** (SCALE - orders["currency_digits"].fillna(2).to_numpy(dtype=np.int64))
+    minor = 10 ** (SCALE - orders["currency_digits"].fillna(2).to_numpy(dtype=np.int64))
+    pieces = np.clip(_per_order(np.clip(quantity, 0, _MOST_PIECES), owner, len(orders)), 0, _MOST_PIECES)
+    tolerance = minor + minor * pieces // 2
     off = np.min([abs(each - total) for each in sums], axis=0) > tolerance
     reduced = orders["financial_status"].isin(_REDUCED) | orders["cancelled_at"].notna()
 

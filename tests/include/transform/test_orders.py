@@ -152,6 +152,13 @@ def test_totals_that_add_up(totals: dict[str, str]) -> None:
     assert len(built(ORDER | totals)) == 1
 
 
+@pytest.mark.parametrize(("total", "adds_up"), [("52.42", True), ("52.38", True), ("52.43", False), ("52.37", False)])
+def test_rounding_is_allowed_for_the_order_and_for_each_of_its_two_pieces(total: str, adds_up: bool) -> None:
+    prepared = prepare(ORDER | {"order_total": total})
+    assert len(prepared.rows.frame) == adds_up
+    assert [rejected.title for rejected in prepared.rejected] == ["Totals don't add up"] * (not adds_up)
+
+
 @pytest.mark.parametrize(
     ("prices", "total", "adds_up"),
     [
