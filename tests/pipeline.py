@@ -18,10 +18,11 @@ from sqlalchemy import Engine, text
 
 from include.config.stores import StoreSettings
 from include.extract.slices import Extractor
+from include.load import drive
 from include.load.audience import read_audience
 from include.load.erase import ErasureCounts, erase_people
 from include.load.phases import PHASES, Phase
-from include.load.plan import PlannedSlice, plan_phase
+from include.load.plan import PlannedSlice
 from include.load.preflight import check_account
 from include.load.push import SlicePush
 from include.load.remove import SliceRemoval
@@ -203,8 +204,6 @@ class Pipeline:
             self.state, self.engine, self.profile, self.client, store, self.settings, run, allow_deletes=allow_deletes
         )
         for phase in PHASES.values():
-            if phase.name == "carts" and self.settings.ecommerce and kind != "backfill":
-                resume_automations(self.state, self.client, self.settings, run)
             for part in self.plan(run, phase, ids, allow_deletes=allow_deletes):
                 self.finish(SliceKey(run.run_ref, part.entity, part.number), store, removes=phase.removes, dies=dies)
         push_segments(self.state, self.engine, self.profile, self.client, store, self.settings)
@@ -250,7 +249,9 @@ class Pipeline:
         """A phase's task `plan`."""
         with self.engine.connect() as connection:
             extractor = Extractor(connection, self.profile, extra=extra_columns(self.settings))
-            return plan_phase(self.state, extractor, run, phase, self.settings, ids, allow_deletes=allow_deletes)
+            return drive.plan(
+                self.state, self.client, self.settings, extractor, run, phase, ids, allow_deletes=allow_deletes
+            )
 
     def finish(
         self, key: SliceKey, store: StoreRef, *, removes: bool = False, dies: Callable[[], None] | None = None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from include.extract.slices import Extractor
-from include.load import drive, replay
+from include.load import replay
 from include.load.phases import PHASES
 from include.load.replay import Replay, Selection
 from include.state.database import SliceKey
@@ -22,10 +21,7 @@ def run_replay(pipeline: Pipeline, *, quiet: bool = True, dag_run_id: str | None
     run, store = pipeline.begin(mode=request.mode, entities=request.entities, kind=request.kind, dag_run_id=dag_run_id)
     assert replay.select(pipeline.state, store, run, chosen) == sum(one.records for one in counts)
     for phase in PHASES.values():
-        with pipeline.engine.connect() as connection:
-            extractor = Extractor(connection, pipeline.profile)
-            planned = drive.plan(pipeline.state, pipeline.client, pipeline.settings, extractor, run, phase)
-        for part in planned:
+        for part in pipeline.plan(run, phase):
             pipeline.finish(SliceKey(run.run_ref, part.entity, part.number), store, removes=phase.removes)
     pipeline.conclude(run)
     return replay.outcome(pipeline.state, run)

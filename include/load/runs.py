@@ -199,8 +199,8 @@ def _confirm(connection: Connection, run: Run) -> list[str]:
         mark = acknowledged_until(connection, run.store_ref, entity)
         since, _ = run.window(entity)
         # A first load that is confined by date stays so: what lies before it isn't owed.
-        confined = run.mode == Mode.FULL and run.kind != "backfill"
-        joins = since is None or (confined if mark is None else since <= mark)
+        begins = run.mode == Mode.FULL and run.kind != "backfill"
+        joins = since is None or (begins if mark is None else since <= mark)
         if entity == "carts":  # they look back on their own
             joins = "carts" in planned
         if run.mode != Mode.IDS and joins:
